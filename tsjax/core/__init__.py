@@ -1,0 +1,1 @@
+"""What every room knows: errors, trees, taps, means, durations, keys."""
