@@ -1,0 +1,1 @@
+"""Orbax checkpoints, verified when they are read."""

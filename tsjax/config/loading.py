@@ -1,0 +1,149 @@
+"""Loads a config file and applies overrides.
+
+A config is a Python file and is run: load only files that you trust.
+"""
+
+from collections.abc import Sequence
+import hashlib
+import importlib.util
+import inspect
+import pathlib
+import sys
+from typing import Any
+
+from ml_collections import config_dict
+
+from tsjax.config import values
+from tsjax.config import specs
+from tsjax.core import errors
+
+
+def load(
+  name: str, overrides: Sequence[str] = ()
+) -> config_dict.ConfigDict:
+  """Loads `FILE` or `FILE:ARGUMENT` and applies overrides.
+
+  Args:
+    name: path of the config file, with its argument after a colon.
+    overrides: "stages.teacher.learning_rate=0.1", one for each key.
+
+  Raises:
+    UserError: no such file, no `get_config`, or an override of no known key.
+  """
+  path, colon, argument = name.partition(":")
+  module = _module(pathlib.Path(path))
+  if not hasattr(module, "get_config"):
+    raise errors.UserError(f"{path} defines no function get_config(arg)")
+  try:
+    config = module.get_config(argument if colon else None)
+  except errors.UserError:
+    raise
+  except Exception as e:  # Whatever the file's author wrote, in one line.
+    raise errors.UserError(
+      f"{path}: get_config raised {type(e).__name__}: {_one_line(e)}"
+    ) from e
+  if not isinstance(config, config_dict.ConfigDict):
+    raise errors.UserError(
+      f"{path}: get_config returned {type(config).__name__}, not a ConfigDict"
+    )
+  for item in overrides:
+    override(config, item)
+  return config
+
+
+def override(config: config_dict.ConfigDict, item: str) -> None:
+  """Applies one "a.b.c=value"; the value is read as the old one's type."""
+  path, equals, text = item.partition("=")
+  if not equals:
+    raise errors.UserError(
+      f"--config.{item}: write --config.{item}=VALUE"
+    )
+  parts = path.split(".")
+  node: Any = config
+  for depth, part in enumerate(parts):
+    known = list(node) if isinstance(node, config_dict.ConfigDict) else []
+    if part not in known:
+      shown = ".".join(parts[: depth + 1])
+      raise errors.UserError(
+        f"--config.{path}: config.{shown} is not known:"
+        f" {errors.nearest(part, known)}"
+      )
+    if depth < len(parts) - 1:
+      node = node[part]
+  old = node[parts[-1]]
+  if isinstance(old, config_dict.ConfigDict) or parts[-1] == specs.CALL:
+    raise errors.UserError(
+      f"--config.{path}: only values can be overridden, and this is a section"
+    )
+  value = values.parse_value(text, old, key=f"--config.{path}")
+  node[parts[-1]] = value
+
+
+def _module(path: pathlib.Path) -> Any:
+  if not path.is_file():
+    folder = path.parent
+    near = [str(p) for p in folder.glob("*.py")] if folder.is_dir() else []
+    raise errors.UserError(
+      f"--config={path}: no such file; {errors.nearest(path, near)}"
+    )
+  # A name of its own for each file: two configs may both be called `mine.py`.
+  digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+  module_name = f"tsjax_config_{path.stem}_{digest}"
+  spec = importlib.util.spec_from_file_location(module_name, path)
+  if spec is None or spec.loader is None:
+    raise errors.UserError(f"--config={path}: not a Python file")
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[module_name] = module
+  try:
+    spec.loader.exec_module(module)
+  except errors.UserError:
+    raise
+  except Exception as e:
+    line = _line(e, path)
+    raise errors.UserError(
+      f"{path}{line}: {type(e).__name__}: {_one_line(e)}"
+    ) from e
+  return module
+
+
+def _line(error: BaseException, path: pathlib.Path) -> str:
+  if isinstance(error, SyntaxError):
+    return f":{error.lineno}"
+  trace, line = error.__traceback__, ""
+  while trace is not None:
+    if trace.tb_frame.f_code.co_filename == str(path):
+      line = f":{trace.tb_lineno}"
+    trace = trace.tb_next
+  return line
+
+
+def _one_line(error: BaseException) -> str:
+  return " ".join(str(error).split())[:300]
+
+
+def as_json(value: Any) -> Any:
+  """The config as JSON: callables as "module.name"."""
+  if isinstance(value, config_dict.ConfigDict | config_dict.FrozenConfigDict):
+    return {k: as_json(value[k]) for k in value}
+  if isinstance(value, dict):
+    return {k: as_json(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [as_json(v) for v in value]
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  if callable(value):
+    return _stable_name(value)
+  return repr(value)
+
+
+def _stable_name(function: Any) -> str:
+  name = specs.qualified_name(function)
+  if not function.__module__.startswith("tsjax_config_"):
+    return name
+  # A config's own function: its source says whether it changed.
+  try:
+    source = inspect.getsource(function)
+  except (OSError, TypeError):
+    source = ""
+  digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+  return f"{function.__qualname__}@{digest}"

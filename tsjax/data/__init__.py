@@ -1,0 +1,1 @@
+"""Sources, splits, the order of examples, batches and views."""

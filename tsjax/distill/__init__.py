@@ -1,0 +1,1 @@
+"""Who is teacher and who is student: forwards, terms, transfer, interpolation."""

@@ -1,0 +1,1 @@
+"""What a model's outputs on a split come to, on the host."""

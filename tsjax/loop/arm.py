@@ -1,0 +1,234 @@
+"""One arm of a stage: one seed, one learning rate, from start to end.
+
+The order of one turn is a contract: evaluate what is due; save what is due;
+then fetch; then step. What is saved is then the state of one instant, and what
+was read is never older than what is saved.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import math
+from typing import Any
+
+from etils import epath
+import jax
+
+from tsjax.checkpoint import store as store_lib
+from tsjax.core import errors
+from tsjax.loop import build
+from tsjax.loop import feed as feed_lib
+from tsjax.report import progress as progress_lib
+from tsjax.report import writers
+
+
+class Stopped(Exception):
+  """The run was asked to stop; everything is saved."""
+
+  def __init__(self, step: int):
+    super().__init__(f"stopped on request: saved at step {step}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """What an arm needs.
+
+  Attributes:
+    stage: the built stage.
+    seed: of initialisation, order, views and dropout.
+    learning_rate: the base rate.
+    folder: where it writes.
+    feed: its examples.
+    teachers: variables by stage, on the devices.
+    begin: makes the first state, for a run that has no checkpoint.
+    evaluate: variables -> validation metrics; None without a validation split.
+    sign: +1 where more of the choosing metric is better, else -1.
+    keep: latest checkpoints to keep.
+    progress: told what happens.
+    stop_requested: asked once a turn.
+  """
+
+  stage: build.Stage
+  seed: int
+  learning_rate: float
+  folder: epath.Path
+  feed: feed_lib.Feed
+  teachers: Mapping[str, Any]
+  begin: Callable[[], Any]
+  evaluate: Callable[[Any], dict[str, float]] | None
+  sign: float
+  keep: int
+  progress: progress_lib.Progress
+  stop_requested: Callable[[], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+  """What an arm came to: its variables, and its score on validation."""
+
+  variables: Any
+  step: int
+  score: float | None
+  validation: Mapping[str, float]
+
+
+def train(arm: Arm) -> Ended:
+  """Trains an arm to its end, from its latest checkpoint if there is one.
+
+  Raises:
+    Stopped: a stop was requested; the state is saved.
+    UserError: the loss is not finite, or a checkpoint cannot be written.
+  """
+  store = store_lib.Store(
+    arm.folder / "checkpoints", keep=arm.keep, warn=arm.progress.line
+  )
+  try:
+    return _Turns(arm, store).run()
+  finally:
+    store.close()
+
+
+class _Turns:
+  """The loop's own variables: state, sums, what is pending."""
+
+  def __init__(self, arm: Arm, store: store_lib.Store):
+    self._arm, self._store = arm, store
+    stage, config = arm.stage, arm.stage.config
+    self._program = stage.program
+    self._total = stage.timeline.steps
+    self._log_every = stage.steps_of(config.log_every, "log_every")
+    self._save_every = stage.steps_of(config.save_every, "save_every")
+    self._evaluate_every = stage.steps_of(
+      config.evaluate_every, "evaluate_every"
+    )
+    self._pending: tuple[int, Any] | None = None
+    self._scores: dict[str, float] = {}
+
+  def run(self) -> Ended:
+    """All turns."""
+    arm, program = self._arm, self._program
+    restored = self._store.latest(program.abstract, program.shardings)
+    whole = restored[0] if restored else arm.begin()
+    step = int(restored[1]["step"]) if restored else 0
+    self._writer = writers.JsonLines(
+      arm.folder / "metrics.jsonl", resume_from=step if restored else None
+    )
+    if restored:
+      arm.progress.line(f"{self._name()}: resumed at step {step}")
+    arm.progress.skip(step)
+    state, sums = program.enter(whole), program.zeros()
+    stream = arm.feed.steps(arm.seed, step)
+    try:
+      while True:
+        if self._due(step, self._evaluate_every):
+          self._evaluate(program.leave(state), step)
+        stopping = arm.stop_requested() and step < self._total
+        if self._saves(step) or stopping:
+          sums = self._log(step, sums)
+          self._settle()
+          self._save(program.leave(state), step)
+        if stopping:
+          self._store.wait()
+          raise Stopped(step)
+        if step >= self._total:
+          break
+        count = self._block(step)
+        batches = stream.next(count)
+        scalars = arm.stage.scalars(arm.seed, arm.learning_rate, step, count)
+        state, sums = program.run(
+          state, arm.teachers, arm.feed.resident, batches, scalars, sums
+        )
+        step += count
+        arm.progress.advance(count)
+        if step % self._log_every == 0:
+          sums = self._log(step, sums)
+    finally:
+      stream.close()
+    return self._end(program.leave(state), step)
+
+  def _name(self) -> str:
+    arm = self._arm
+    return f"{arm.stage.name}, seed {arm.seed}, rate {arm.learning_rate:g}"
+
+  def _due(self, step: int, every: int) -> bool:
+    return step > 0 and (step % every == 0 or step == self._total)
+
+  def _saves(self, step: int) -> bool:
+    if step == 0:
+      return self._total == 0
+    best = self._arm.stage.config.use == "best"
+    return self._due(step, self._save_every) or (
+      best and self._due(step, self._evaluate_every)
+    )
+
+  def _block(self, step: int) -> int:
+    """Steps until something is due, if a whole dispatch fits before it."""
+    count = self._arm.stage.config.steps_per_dispatch
+    ends = [self._total - step]
+    for every in (self._log_every, self._save_every, self._evaluate_every):
+      ends.append(every - step % every)
+    return count if count <= min(ends) else 1
+
+  def _log(self, step: int, sums: Any) -> Any:
+    """Keeps the sums for the next log and starts new ones.
+
+    They are read one log later, when the device has long computed them, so
+    that the loop never waits.
+    """
+    self._settle()
+    self._pending = (step, sums)
+    return self._program.zeros()
+
+  def _settle(self) -> None:
+    """Reads and writes the sums that are pending."""
+    if self._pending is None:
+      return
+    (step, sums), self._pending = self._pending, None
+    means = jax.device_get(self._program.leave(sums))
+    if not means["loss"].count:
+      return
+    values = {
+      name: float(mean.total / mean.count)
+      for name, mean in means.items()
+      if mean.count
+    }
+    if not math.isfinite(values["loss"]):
+      raise errors.UserError(
+        f"{self._name()}: the loss is {values['loss']} by step {step}; lower"
+        " learning_rate, or set clip"
+      )
+    self._writer.write("train", step, values)
+    self._arm.progress.loss(values["loss"])
+
+  def _evaluate(self, state: Any, step: int) -> None:
+    if self._arm.evaluate is None:
+      return
+    variables = state.variables(self._arm.stage.model)
+    self._scores = self._arm.evaluate(variables)
+    self._writer.write("validation", step, self._scores)
+
+  def _score(self) -> float | None:
+    value = self._scores.get(self._arm.stage.config.choose_by)
+    return None if value is None else self._arm.sign * value
+
+  def _save(self, state: Any, step: int) -> None:
+    due = self._due(step, self._evaluate_every)
+    self._store.save(
+      state,
+      step=step,
+      manifest={"position": step * self._arm.stage.timeline.batch_size},
+      score=self._score() if due else None,
+    )
+
+  def _end(self, state: Any, step: int) -> Ended:
+    model, program = self._arm.stage.model, self._program
+    self._settle()
+    self._store.wait()
+    if self._arm.stage.config.use == "best":
+      best = self._store.best()
+      if best is not None and best != step:
+        state, manifest = self._store.restore(
+          best, program.abstract, program.shardings
+        )
+        self._scores = self._arm.evaluate(state.variables(model))
+        step = int(manifest["step"])
+    return Ended(state.variables(model), step, self._score(), self._scores)

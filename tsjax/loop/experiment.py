@@ -1,0 +1,330 @@
+"""The stages of a run in order, every seed and arm, and what they came to."""
+
+from collections.abc import Callable, Mapping
+import json
+import pathlib
+import shlex
+import sys
+import time
+from typing import Any
+
+from etils import epath
+import jax
+from ml_collections import config_dict
+import numpy as np
+
+from tsjax.checkpoint import store as store_lib
+from tsjax.config import checked
+from tsjax.config import loading
+from tsjax.config import specs
+from tsjax.core import errors
+from tsjax.data import pipeline
+from tsjax.evaluate import split as split_lib
+from tsjax.loop import arm as arm_lib
+from tsjax.loop import build
+from tsjax.loop import feed as feed_lib
+from tsjax.loop import results as results_lib
+from tsjax.report import page
+from tsjax.report import progress as progress_lib
+from tsjax.report import writers
+
+FORMAT = 1
+# Keys that may change between two starts of one run.
+FREE = ("seeds", "keep_checkpoints", "line_points", "reference", "mesh")
+
+
+def fit(
+  config: config_dict.ConfigDict, workdir: epath.PathLike, **options: Any
+) -> "Experiment":
+  """Trains a whole run and writes its report; `Experiment.fit` in one call.
+
+  Args:
+    config: as a config file's `get_config` returns it.
+    workdir: where everything is written; started again, a run resumes there.
+    **options: see `Experiment`.
+
+  Returns:
+    The experiment: `.results`, `.variables(stage, seed)`, `.report`.
+  """
+  experiment = Experiment(config, workdir, **options)
+  experiment.fit()
+  return experiment
+
+
+class Experiment:
+  """A run in a folder.
+
+  Args:
+    config: as a config file's `get_config` returns it.
+    workdir: local or remote folder.
+    command: how the run was started, for the report.
+    stop_requested: asked once a turn; True saves and raises `arm.Stopped`.
+
+  Raises:
+    UserError: whatever the config has wrong, before any training.
+  """
+
+  def __init__(
+    self,
+    config: config_dict.ConfigDict,
+    workdir: epath.PathLike,
+    *,
+    command: str | None = None,
+    stop_requested: Callable[[], bool] = lambda: False,
+  ):
+    self.run = checked.check(config)
+    self.workdir = epath.Path(workdir)
+    self.command = command or shlex.join(
+      [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
+    )
+    self.results: dict[str, Any] = {}
+    self._json = loading.as_json(config)
+    self._stop_requested = stop_requested
+    self.parts = build.build(self.run)
+    self._memory: dict[tuple[str, int], Any] = {}
+    self._accounts: dict[tuple[str, int], Any] = {}
+
+  @property
+  def report(self) -> epath.Path:
+    """The report's page."""
+    return self.workdir / "report" / "index.html"
+
+  def fit(self) -> dict[str, Any]:
+    """Trains what is not trained yet, evaluates, writes the report.
+
+    Returns:
+      What `results.json` holds.
+
+    Raises:
+      UserError: the folder belongs to another config, or training failed.
+      arm.Stopped: a stop was requested and everything is saved.
+    """
+    self._claim()
+    steps = sum(
+      len(self.run.seeds) * len(self._rates(name)) * stage.timeline.steps
+      for name, stage in self.parts.stages.items()
+    )
+    progress = progress_lib.Progress(steps)
+    try:
+      with jax.default_matmul_precision(self.parts.matmul_precision):
+        for name in self.run.order:
+          self._train_stage(name, progress)
+        progress.line("evaluating the test split")
+        self.results = results_lib.collect(self)
+    finally:
+      progress.close()
+    page.write(self.results, self.report.parent)
+    progress.line(f"report: {self.report}")
+    return self.results
+
+  def variables(self, stage: str, seed: int) -> Any:
+    """The variables with which a stage ended.
+
+    Raises:
+      UserError: the stage has not been trained in this folder.
+    """
+    if (stage, seed) not in self._memory:
+      record = self.record(stage, seed)
+      built = self.parts.stages[stage]
+      folder = self.folder(stage, seed, record["learning_rate"])
+      store = store_lib.Store(folder / "checkpoints")
+      try:
+        state, _ = store.restore(
+          record["step"], built.program.abstract, built.program.shardings
+        )
+      finally:
+        store.close()
+      self._memory[stage, seed] = state.variables(built.model)
+    return self._memory[stage, seed]
+
+  def record(self, stage: str, seed: int) -> dict[str, Any]:
+    """What a stage came to with a seed, from its `result.json`."""
+    path = self._record_path(stage, seed)
+    if not path.exists():
+      raise errors.UserError(
+        f"{path}: stage {stage!r} has not ended for seed {seed}; run `fit`"
+        " with the same config and workdir first"
+      )
+    return json.loads(path.read_text())
+
+  def folder(self, stage: str, seed: int, rate: float) -> epath.Path:
+    """Where an arm writes."""
+    base = self.workdir / stage / f"seed_{seed}"
+    if len(self._rates(stage)) == 1:
+      return base
+    return base / f"learning_rate={rate:g}"
+
+  def scores(
+    self, stage: str, variables: Any, split: str
+  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A stage's model over a whole split: scores and the task's fields."""
+    batches = pipeline.eval_batches(
+      self.parts.splits[split], self.run.data.eval_batch_size
+    )
+    with jax.default_matmul_precision(self.parts.matmul_precision):
+      return split_lib.collect(
+        self.parts.predict(stage), variables, batches, self.parts.task.fields
+      )
+
+  def start(self, stage: str, seed: int) -> Any:
+    """The first state of a stage: own initialisation, or from a teacher."""
+    built = self.parts.stages[stage]
+    state = built.program.init(seed)
+    if built.config.start is None:
+      return state
+    earlier = self.run.order[: self.run.order.index(stage)]
+    try:
+      variables, account = specs.build(
+        built.config.start,
+        state.variables(built.model),
+        {name: self.variables(name, seed) for name in earlier},
+      )
+    except errors.UserError as e:
+      raise errors.UserError(f"config.stages.{stage}.start: {e}") from e
+    self._accounts[stage, seed] = account
+    return built.program.with_variables(state, built.model, variables)
+
+  def account(self, stage: str, seed: int) -> Any:
+    """What the stage's start transferred, or None."""
+    if self.parts.stages[stage].config.start is None:
+      return None
+    if (stage, seed) not in self._accounts:
+      self.start(stage, seed)
+    return self._accounts[stage, seed]
+
+  def _rates(self, stage: str) -> tuple[float, ...]:
+    config = self.run.stages[stage]
+    return tuple(config.arms.get("learning_rate", (config.learning_rate,)))
+
+  def _record_path(self, stage: str, seed: int) -> epath.Path:
+    return self.workdir / stage / f"seed_{seed}" / "result.json"
+
+  def _claim(self) -> None:
+    """Writes run.json, or refuses a folder that another config began."""
+    path = self.workdir / "run.json"
+    if path.exists():
+      before = json.loads(path.read_text()).get("config", {})
+      for key, was, now in _differences(before, self._json, "config"):
+        if key.split(".")[1] not in FREE:
+          raise errors.UserError(
+            f"{path}: {key} was {was!r} and is now {now!r}; restore it, or"
+            " use another --workdir"
+          )
+    writers.write_json(
+      path,
+      {
+        "format": FORMAT,
+        "config": self._json,
+        "command": self.command,
+        "versions": results_lib.versions(),
+        "device": results_lib.device(),
+      },
+    )
+
+  def _train_stage(
+    self, name: str, progress: progress_lib.Progress
+  ) -> None:
+    built = self.parts.stages[name]
+    rates = self._rates(name)
+    todo = [
+      seed
+      for seed in self.run.seeds
+      if not self._record_path(name, seed).exists()
+    ]
+    finished = len(self.run.seeds) - len(todo)
+    progress.skip(finished * len(rates) * built.timeline.steps)
+    if not todo:
+      return
+    feed = feed_lib.Feed(
+      built.split,
+      batch_size=self.run.data.batch_size,
+      mesh=self.parts.placement.mesh,
+      limit_bytes=self.run.data.on_device_mib * 2**20,
+    )
+    for seed in todo:
+      started = time.monotonic()
+      teachers = built.program.put_teachers(
+        {t: self.variables(t, seed) for t in built.config.teachers}
+      )
+      ended = {
+        rate: self._train_arm(built, seed, rate, feed, teachers, progress)
+        for rate in rates
+      }
+      best = max(rates, key=lambda r: _rank(ended[r].score))
+      self._memory[name, seed] = ended[best].variables
+      record = {
+        "format": FORMAT,
+        "learning_rate": best,
+        "step": ended[best].step,
+        "validation": dict(ended[best].validation),
+        "arms": {
+          f"learning_rate={rate:g}": ended[rate].validation.get(
+            built.config.choose_by
+          )
+          for rate in rates
+        },
+        "seconds": time.monotonic() - started,
+      }
+      writers.write_json(self._record_path(name, seed), record)
+      progress.line(_summary(name, seed, record))
+
+  def _train_arm(
+    self,
+    built: build.Stage,
+    seed: int,
+    rate: float,
+    feed: feed_lib.Feed,
+    teachers: Mapping[str, Any],
+    progress: progress_lib.Progress,
+  ) -> arm_lib.Ended:
+    task = self.parts.task
+
+    def evaluate(variables: Any) -> dict[str, float]:
+      return task.metrics(*self.scores(built.name, variables, "validation"))
+
+    lower = built.config.choose_by in task.lower_is_better
+    progress.begin(f"{built.name}, seed {seed}")
+    return arm_lib.train(
+      arm_lib.Arm(
+        stage=built,
+        seed=seed,
+        learning_rate=rate,
+        folder=self.folder(built.name, seed, rate),
+        feed=feed,
+        teachers=teachers,
+        begin=lambda: self.start(built.name, seed),
+        evaluate=evaluate if "validation" in self.parts.splits else None,
+        sign=-1.0 if lower else 1.0,
+        keep=self.run.keep_checkpoints,
+        progress=progress,
+        stop_requested=self._stop_requested,
+      )
+    )
+
+
+def _rank(score: float | None) -> float:
+  return -np.inf if score is None or np.isnan(score) else score
+
+
+def _summary(name: str, seed: int, record: Mapping[str, Any]) -> str:
+  scores = record["validation"]
+  shown = ", ".join(
+    f"{k} {scores[k]:.4f}" for k in ("accuracy", "f1") if k in scores
+  )
+  took = progress_lib.duration(record["seconds"])
+  return (
+    f"{name}, seed {seed}: learning rate {record['learning_rate']:g}"
+    f"{'; validation ' + shown if shown else ''}  ({took})"
+  )
+
+
+def _differences(
+  before: Any, now: Any, key: str
+) -> list[tuple[str, Any, Any]]:
+  if isinstance(before, dict) and isinstance(now, dict):
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+      found += _differences(before.get(name), now.get(name), f"{key}.{name}")
+    return found
+  return [] if before == now else [(key, before, now)]
+

@@ -1,0 +1,183 @@
+"""The command line: `tsjax fit --config=FILE --workdir=DIR`."""
+
+import argparse
+from collections.abc import Sequence
+import json
+import logging
+import os
+import pathlib
+import signal
+import sys
+from typing import Any
+
+from tsjax.core import errors
+
+# 0: finished. 75: stopped on request with everything saved, start me again.
+FINISHED, FAILED, AGAIN = 0, 1, 75
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs a command and returns its exit code."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  try:
+    options, overrides = _parse(argv)
+    return options.command(options, overrides, argv)
+  except errors.UserError as e:
+    print(f"tsjax: error: {e}", file=sys.stderr)
+    return FAILED
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+  parser = _Parser(
+    prog="tsjax", description="A large model, the teacher, trains a small one."
+  )
+  commands = parser.add_subparsers(dest="name", metavar="COMMAND")
+  for name, function, text in (
+    ("fit", _fit, "train all stages, evaluate, write the report"),
+    ("evaluate", _evaluate, "evaluate a finished run's stage on a split"),
+    ("report", _report, "write the report's page again from results.json"),
+  ):
+    command = commands.add_parser(
+      name,
+      help=text,
+      description=text,
+      epilog="--config.KEY=VALUE overrides a value of the config. A config is"
+      " a Python file and is run: load only files that you trust.",
+    )
+    command.set_defaults(command=function)
+    command.add_argument(
+      "--config",
+      required=name != "report",
+      metavar="FILE[:ARG]",
+      help="the config file, with its argument",
+    )
+    command.add_argument(
+      "--workdir", required=True, metavar="DIR", help="the run's folder"
+    )
+    if name == "evaluate":
+      command.add_argument("--stage", default=None, help="default: all stages")
+      command.add_argument("--split", default="test", help="default: test")
+  plain, overrides = [], []
+  for item in argv:
+    if item.startswith("--config."):
+      overrides.append(item.removeprefix("--config."))
+    else:
+      plain.append(item)
+  options = parser.parse_args(plain)
+  if options.name is None:
+    parser.print_help()
+    raise SystemExit(FINISHED)
+  return options, overrides
+
+
+class _Parser(argparse.ArgumentParser):
+  """Says what is wrong in one line, with exit code 1."""
+
+  def error(self, message: str) -> Any:
+    raise errors.UserError(f"{message}; see `{self.prog} --help`")
+
+
+def _experiment(
+  options: argparse.Namespace, overrides: list[str], argv: list[str]
+) -> Any:
+  # Here, not above: --help and a mistyped flag answer without JAX.
+  from tsjax.config import loading
+  from tsjax.loop import experiment
+
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  _cache_compilations()
+  config = loading.load(options.config, overrides)
+  stop = _StopOnSignal()
+  return experiment.Experiment(
+    config,
+    options.workdir,
+    command=" ".join(["tsjax", *argv]),
+    stop_requested=stop,
+  )
+
+
+def _cache_compilations() -> None:
+  """A second start of the same program need not compile again."""
+  import jax
+
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    base = os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")
+    jax.config.update(
+      "jax_compilation_cache_dir", str(pathlib.Path(base) / "tsjax" / "xla")
+    )
+
+
+class _StopOnSignal:
+  """True once SIGTERM came: the loop saves and ends with code 75."""
+
+  def __init__(self):
+    self._requested = False
+    signal.signal(signal.SIGTERM, self._note)
+
+  def _note(self, number: int, frame: Any) -> None:
+    del number, frame
+    self._requested = True
+
+  def __call__(self) -> bool:
+    return self._requested
+
+
+def _fit(
+  options: argparse.Namespace, overrides: list[str], argv: list[str]
+) -> int:
+  from tsjax.loop import arm
+
+  experiment = _experiment(options, overrides, argv)
+  try:
+    experiment.fit()
+  except arm.Stopped as e:
+    print(f"tsjax: {e}; start again with the same command", file=sys.stderr)
+    return AGAIN
+  return FINISHED
+
+
+def _evaluate(
+  options: argparse.Namespace, overrides: list[str], argv: list[str]
+) -> int:
+  experiment = _experiment(options, overrides, argv)
+  run, parts = experiment.run, experiment.parts
+  if options.stage is not None and options.stage not in run.stages:
+    raise errors.UserError(
+      f"--stage={options.stage!r}: {errors.nearest(options.stage, run.stages)}"
+    )
+  if options.split not in parts.splits:
+    raise errors.UserError(
+      f"--split={options.split!r}:"
+      f" {errors.nearest(options.split, parts.splits)}"
+    )
+  answer = {}
+  for stage in [options.stage] if options.stage else run.order:
+    answer[stage] = {}
+    for seed in run.seeds:
+      variables = experiment.variables(stage, seed)
+      scores, fields = experiment.scores(stage, variables, options.split)
+      answer[stage][f"seed_{seed}"] = parts.task.metrics(scores, fields)
+  print(json.dumps({options.split: answer}, indent=1))
+  return FINISHED
+
+
+def _report(
+  options: argparse.Namespace, overrides: list[str], argv: list[str]
+) -> int:
+  del overrides, argv
+  from etils import epath
+
+  from tsjax.report import page
+
+  folder = epath.Path(options.workdir) / "report"
+  path = folder / "results.json"
+  if not path.exists():
+    raise errors.UserError(
+      f"{path}: no such file; `tsjax fit` writes it at the end of a run"
+    )
+  try:
+    results = json.loads(path.read_text())
+  except json.JSONDecodeError as e:
+    raise errors.UserError(f"{path}: not JSON ({e})") from e
+  print(page.write(results, folder))
+  return FINISHED

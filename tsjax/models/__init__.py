@@ -1,0 +1,1 @@
+"""Linen modules; one file a family, parameters boxed with logical axes."""

@@ -1,0 +1,1 @@
+"""Meshes, and the rules from a parameter's meaning to a mesh axis."""

@@ -1,0 +1,1 @@
+"""Tasks: what is predicted, and the metrics that are theirs."""

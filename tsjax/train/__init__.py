@@ -1,0 +1,1 @@
+"""The pure step, its state, and its compilation."""

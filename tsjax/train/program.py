@@ -1,0 +1,326 @@
+"""A stage, compiled: its first state, its step, its predictions.
+
+The same step is compiled in two ways: `jit` over a mesh with shardings, and
+`pmap` over local replicas with explicit sums over the axis.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tsjax.core import metrics as metrics_lib
+from tsjax.core import random
+from tsjax.distill import forward
+from tsjax.distill import objective
+from tsjax.sharding import mesh as mesh_lib
+from tsjax.train import state as state_lib
+from tsjax.train import step as step_lib
+
+PMAP_AXIS = "batch"
+# The axis along which several steps of one dispatch lie.
+Resident = dict[str, jax.Array] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+  """Where a stage runs."""
+
+  strategy: str  # "jit" or "pmap"
+  mesh: jax.sharding.Mesh
+  rules: str = "replicated"
+
+  @property
+  def devices(self) -> int:
+    """Devices over which a batch is divided."""
+    return self.mesh.size
+
+
+def initial_state(
+  structure: step_lib.Structure,
+  example: Mapping[str, jax.ShapeDtypeStruct],
+  seed: jax.Array,
+  teachers: Mapping[str, Any],
+) -> state_lib.TrainState:
+  """The state before the first step, boxed with the axes' names."""
+  batch = {k: jnp.zeros(v.shape, v.dtype) for k, v in example.items()}
+  inputs = step_lib.apply_view(
+    structure, structure.student_view, batch, seed
+  )
+  teacher_inputs = step_lib.apply_view(
+    structure, structure.teacher_view or structure.student_view, batch, seed
+  )
+  variables = {
+    name: forward.initialise(module, random.key(seed, f"init/{name}"), inputs)
+    for name, module in structure.models.items()
+  }
+  plain = nn.meta.unbox(variables)
+  students = {
+    name: forward.forward(
+      module, plain[name], inputs, train=True, key=random.key(seed, "init")
+    )[0]
+    for name, module in structure.models.items()
+  }
+  taught = {
+    name: forward.forward(
+      module, teachers[name], teacher_inputs, train=False
+    )[0]
+    for name, module in structure.teachers.items()
+  }
+  given = {
+    term.name: objective.arguments(
+      term, students, taught, batch, jnp.float32(1)
+    )
+    for term in structure.terms
+  }
+  learned = objective.initialise(
+    structure.terms, random.key(seed, "init/objective"), given
+  )
+  models = {name: state_lib.split(v) for name, v in variables.items()}
+  terms = {name: state_lib.split(v) for name, v in learned.items()}
+  params = {
+    "models": {name: v[0] for name, v in models.items()},
+    "objective": {name: v[0] for name, v in terms.items()},
+  }
+  collections = {
+    "models": {name: v[1] for name, v in models.items()},
+    "objective": {name: v[1] for name, v in terms.items()},
+  }
+  optimizer = structure.optimizer.init(params)
+  return state_lib.TrainState(
+    jnp.zeros((), jnp.int32), params, collections, optimizer
+  )
+
+
+class Program:
+  """Compiled functions of a stage; seeds and arms share one.
+
+  Args:
+    structure: the step's structure, without an axis name.
+    placement: devices.
+    example: a batch's shapes, as `jax.ShapeDtypeStruct`s, with its views' and
+      all bookkeeping fields.
+    teachers: shapes of the teachers' variables, by stage.
+  """
+
+  def __init__(
+    self,
+    structure: step_lib.Structure,
+    placement: Placement,
+    example: Mapping[str, jax.ShapeDtypeStruct],
+    teachers: Mapping[str, Any],
+  ):
+    self.structure = structure
+    self.placement = placement
+    self._example = dict(example)
+    boxed = jax.eval_shape(
+      self._init, jax.ShapeDtypeStruct((), jnp.uint32), dict(teachers)
+    )
+    self._teachers = dict(teachers)
+    self.abstract = nn.meta.unbox(boxed)
+    self.shardings = mesh_lib.tree_shardings(
+      boxed, placement.mesh, placement.rules
+    )
+    self._dispatches: dict[int, Callable[..., Any]] = {}
+
+  def _init(self, seed: jax.Array, teachers: Any) -> state_lib.TrainState:
+    return initial_state(self.structure, self._example, seed, teachers)
+
+  def init(self, seed: int) -> state_lib.TrainState:
+    """The state before the first step, made where it will live."""
+    teachers = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), self._teachers
+    )
+    return self._compiled_init(jnp.uint32(seed), teachers)
+
+  @functools.cached_property
+  def _compiled_init(self) -> Callable[..., state_lib.TrainState]:
+    def plain(seed: jax.Array, teachers: Any) -> state_lib.TrainState:
+      return nn.meta.unbox(self._init(seed, teachers))
+
+    return jax.jit(plain, out_shardings=self.shardings)
+
+  def with_variables(
+    self, state: state_lib.TrainState, model: str, variables: Any
+  ) -> state_lib.TrainState:
+    """The state with a model's variables replaced (a start from a teacher)."""
+    params, rest = state_lib.split(variables)
+    new = state.replace(
+      params={
+        **state.params,
+        "models": {**state.params["models"], model: params},
+      },
+      collections={
+        **state.collections,
+        "models": {**state.collections["models"], model: rest},
+      },
+    )
+    return jax.device_put(new, self.shardings)
+
+  def zeros(self) -> step_lib.Metrics:
+    """Empty sums of a step's metrics, as `run` takes them."""
+    names = [f"loss/{term.name}" for term in self.structure.terms]
+    sums = {
+      name: metrics_lib.Mean(np.float32(0), np.float32(0))
+      for name in (*names, "loss", "gradient_norm")
+    }
+    whole = mesh_lib.replicated(self.placement.mesh)
+    return self.enter(jax.device_put(sums, whole))
+
+  def put_state(self, state: Any) -> Any:
+    """A host's state onto the devices, as `run` takes it."""
+    return jax.device_put(state, self.shardings)
+
+  def put_teachers(self, teachers: Any) -> Any:
+    """Teachers' variables onto the devices."""
+    return jax.device_put(teachers, mesh_lib.replicated(self.placement.mesh))
+
+  def run(
+    self,
+    state: state_lib.TrainState,
+    teachers: Any,
+    resident: Resident,
+    batches: Mapping[str, np.ndarray],
+    scalars: state_lib.Scalars,
+    sums: step_lib.Metrics,
+  ) -> tuple[state_lib.TrainState, step_lib.Metrics]:
+    """Takes as many steps as `batches` and `scalars` have rows; does not wait.
+
+    Args:
+      state: from `enter`; donated.
+      teachers: variables by stage; neither donated nor changed.
+      resident: the whole split on the device, or None.
+      batches: `[steps, batch, ...]`; with `resident`, its rows under "row".
+      scalars: leaves `[steps]`.
+      sums: the metrics so far, donated.
+
+    Returns:
+      The new state and sums, on the device.
+    """
+    steps = len(scalars.learning_rate)
+    if steps not in self._dispatches:
+      compile_with = {"jit": self._jit, "pmap": self._pmap}
+      self._dispatches[steps] = compile_with[self.placement.strategy](steps)
+    return self._dispatches[steps](
+      state, teachers, resident, dict(batches), scalars, sums
+    )
+
+  def _many(self, axis_name: str | None, steps: int) -> Callable[..., Any]:
+    """`steps` steps in one function."""
+    structure = bind_axis(self.structure, axis_name)
+    step = step_lib.make_step(structure)
+
+    def one(carry: Any, teachers: Any, resident: Resident, now: Any) -> Any:
+      (state, sums), (batch, scalars) = carry, now
+      if resident is not None:
+        rows = batch.pop("row")
+        batch = batch | {k: v[rows] for k, v in resident.items()}
+      state, metrics = step(state, teachers, batch, scalars)
+      sums = {k: sums[k] + metrics[k] for k in sums}
+      return state, sums
+
+    def many(
+      state: Any, teachers: Any, resident: Any, batches: Any, scalars: Any,
+      sums: Any,
+    ) -> Any:  # fmt: skip
+      if steps == 1:
+        now = jax.tree.map(lambda x: x[0], (batches, scalars))
+        return one((state, sums), teachers, resident, now)
+
+      def body(carry: Any, now: Any) -> tuple[Any, None]:
+        return one(carry, teachers, resident, now), None
+
+      return jax.lax.scan(body, (state, sums), (batches, scalars))[0]
+
+    return many
+
+  def _jit(self, steps: int) -> Callable[..., Any]:
+    mesh = self.placement.mesh
+    whole = mesh_lib.replicated(mesh)
+    rows = jax.sharding.NamedSharding(
+      mesh, jax.sharding.PartitionSpec(None, mesh_lib.BATCH_AXES)
+    )
+    compiled = jax.jit(
+      self._many(None, steps),
+      in_shardings=(self.shardings, whole, whole, rows, whole, whole),
+      out_shardings=(self.shardings, whole),
+      donate_argnums=(0, 5),
+    )
+    return compiled
+
+  def _pmap(self, steps: int) -> Callable[..., Any]:
+    count = self.placement.devices
+    mapped = jax.pmap(
+      self._many(PMAP_AXIS, steps),
+      axis_name=PMAP_AXIS,
+      in_axes=(0, None, None, 1, None, 0),
+      devices=list(self.placement.mesh.devices.flat),
+      donate_argnums=(0, 5),
+    )
+
+    def run(
+      state: Any, teachers: Any, resident: Any, batches: Any, *rest: Any
+    ) -> Any:
+      def divide(x: np.ndarray) -> np.ndarray:
+        size = x.shape[1] // count
+        return x.reshape(x.shape[0], count, size, *x.shape[2:])
+
+      batches = jax.tree.map(divide, batches)
+      return mapped(state, teachers, resident, batches, *rest)
+
+    return run
+
+  def enter(self, tree: Any) -> Any:
+    """A whole state (or sums) as `run` takes it: replicated for `pmap`."""
+    if self.placement.strategy == "jit":
+      return tree
+    count = self.placement.devices
+    return jax.tree.map(
+      lambda x: np.broadcast_to(np.asarray(x)[None], (count, *x.shape)), tree
+    )
+
+  def leave(self, tree: Any) -> Any:
+    """The inverse of `enter`: what checkpoints and evaluation take."""
+    if self.placement.strategy == "jit":
+      return tree
+    return jax.tree.map(lambda x: np.asarray(x[0]), tree)
+
+
+def bind_axis(
+  structure: step_lib.Structure, axis_name: str | None
+) -> step_lib.Structure:
+  """Binds the axis of `pmap` in the structure and in the trained modules."""
+  if axis_name is None:
+    return structure
+  models = {
+    name: module.clone(axis_name=axis_name)
+    if hasattr(module, "axis_name")
+    else module
+    for name, module in structure.models.items()
+  }
+  return dataclasses.replace(structure, models=models, axis_name=axis_name)
+
+
+def make_predict(
+  module: nn.Module,
+  view: Callable[..., Any],
+  scores: Callable[[Any], jax.Array],
+  mesh: jax.sharding.Mesh,
+) -> Callable[[Any, Mapping[str, Any]], jax.Array]:
+  """A compiled `(variables, batch) -> scores`, batch over all devices."""
+
+  def predict(variables: Any, batch: Mapping[str, Any]) -> jax.Array:
+    inputs = jax.vmap(lambda example: view(example, None))(dict(batch))
+    outputs, _ = forward.forward(module, variables, inputs, train=False)
+    return scores(outputs.output)
+
+  return jax.jit(
+    predict,
+    in_shardings=(mesh_lib.replicated(mesh), mesh_lib.batch_sharding(mesh)),
+    out_shardings=mesh_lib.replicated(mesh),
+  )
