@@ -74,7 +74,7 @@ prepare() {
   echo "${0##*/}: installing tsjax${extra:+[$extra]} into $venv" \
     "(minutes the first time)" >&2
   # One command, so that the pins of all extras hold for all dependencies.
-  "$python" -m pip install --quiet --editable "$root${extra:+[$extra]}" >&2 ||
+  "$python" -m pip install --quiet --quiet --editable "$root${extra:+[$extra]}" >&2 ||
     fail "could not install tsjax into $venv"
   printf '%s\n' "$wanted" >"$venv/.tsjax-installed${extra:+-$extra}"
 }

@@ -116,13 +116,13 @@ def main() -> None:
   parser.add_argument("--seconds", type=float, default=2.0)
   options = parser.parse_args()
   table = []
-  print(f"{'batch size chan grp str':24}{'form':14}{'fwd ms':>9}{'bwd ms':>10}")
+  print(f"{'batch size chan grp str':26}{'form':14}{'fwd ms':>9}{'bwd ms':>10}")
   for shape in SHAPES:
     for row in measure(shape, seconds=options.seconds):
       table.append(row)
       label = " ".join(f"{number:4}" for number in shape)
       print(
-        f"{label:24}{row['form']:14}{row['forward']:9.2f}"
+        f"{label:26}{row['form']:14}{row['forward']:9.2f}"
         f"{row['backward']:10.2f}",
         flush=True,
       )

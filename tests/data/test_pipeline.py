@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -158,18 +157,17 @@ def test_one_read_of_the_source_for_a_batch():
 
 
 def test_a_stream_that_is_dropped_ends_its_threads():
-  before = threading.active_count()
+  before = set(threading.enumerate())
   stream = pipeline.train_batches(
     make(), order.Order(50), batch_size=8, prefetch=4
   )
   next(stream)
-  assert threading.active_count() > before
+  readers = set(threading.enumerate()) - before
+  assert readers
   stream.close()
-  for _ in range(200):
-    if threading.active_count() <= before:
-      break
-    time.sleep(0.01)
-  assert threading.active_count() <= before
+  for reader in readers:
+    reader.join(timeout=30)
+    assert not reader.is_alive()
 
 
 @pytest.mark.parametrize(

@@ -192,8 +192,8 @@ def test_a_file_that_is_gone(folder, tmp_path):
   "name, options, told",
   [
     ("cifar11", {}, ["'cifar11'", "no such data set", "'cifar10'"]),
-    ("glue/sst9", {}, ["'glue/sst9'", "cannot be opened"]),
-    ("CIFAR 10", {}, ["'CIFAR 10'"]),
+    ("glue/sst9", {}, ["'glue/sst9'", "no config 'sst9'", "'sst2'"]),
+    ("CIFAR 10", {}, ["'CIFAR 10'", "cannot be opened"]),
     ("mnist", {}, ["'mnist'", "not prepared", "download_and_prepare()"]),
     ("plain", {"image": "imag"}, ["'imag'", "did you mean 'image'"]),
     ("plain", {"label": "lable"}, ["'lable'", "did you mean 'label'"]),

@@ -33,6 +33,13 @@ def moved(image, down, right):
   return result
 
 
+def draw(view, image, count):
+  """Views of one image under `count` keys."""
+  keys = jax.random.split(jax.random.key(1), count)
+  mapped = jax.jit(jax.vmap(view, in_axes=(None, 0)))
+  return np.asarray(mapped({"image": image}, keys))
+
+
 ALL = {
   "shift": 2,
   "flip": True,
@@ -42,7 +49,7 @@ ALL = {
   "mean": (0.4, 0.5, 0.6),
   "std": 0.25,
 }
-KEYS = jax.random.split(jax.random.key(0), 32)
+KEYS = jax.random.split(jax.random.key(0), 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -75,15 +82,15 @@ def test_without_a_key_nothing_is_random():
 
 
 def test_a_view_is_a_function_of_its_key():
-  view, example = views.image(**ALL), {"image": pixels()}
+  view, example = jax.jit(views.image(**ALL)), {"image": pixels()}
   np.testing.assert_array_equal(view(example, KEYS[0]), view(example, KEYS[0]))
   assert (view(example, KEYS[0]) != view(example, KEYS[1])).any()
 
 
 def test_the_view_of_a_batch_is_the_views_of_its_examples():
-  view = views.image(**ALL)
+  view = jax.jit(views.image(**ALL))
   batch = {"image": np.stack([pixels(), pixels()[::-1], pixels()[:, ::-1]])}
-  mapped = jax.jit(jax.vmap(view))(batch, KEYS[:3])
+  mapped = jax.jit(jax.vmap(view))(batch, KEYS)
   assert mapped.shape == (3, 5, 4, 3)
   for i in range(3):
     one = view({"image": batch["image"][i]}, KEYS[i])
@@ -97,10 +104,8 @@ def test_the_view_of_a_batch_is_the_views_of_its_examples():
 def test_a_shift_moves_by_every_offset_up_to_its_limit():
   image = pixels().astype(np.float32) / 255
   seen = set()
-  view = jax.jit(views.image(shift=1))
   known = {(d, r): moved(image, d, r) for d in (-1, 0, 1) for r in (-1, 0, 1)}
-  for key in jax.random.split(jax.random.key(1), 100):
-    out = np.asarray(view({"image": image}, key))
+  for out in draw(views.image(shift=1), image, 100):
     offsets = [o for o, m in known.items() if np.array_equal(m, out)]
     assert len(offsets) == 1
     seen.add(offsets[0])
@@ -109,8 +114,7 @@ def test_a_shift_moves_by_every_offset_up_to_its_limit():
 
 def test_a_flip_mirrors_half_of_the_draws():
   image = pixels().astype(np.float32) / 255
-  view = jax.vmap(views.image(flip=True), in_axes=(None, 0))
-  out = np.asarray(view({"image": image}, jax.random.split(KEYS[0], 200)))
+  out = draw(views.image(flip=True), image, 200)
   mirrored = [np.array_equal(o, image[:, ::-1]) for o in out]
   straight = [np.array_equal(o, image) for o in out]
   assert all(m != s for m, s in zip(mirrored, straight))
@@ -119,11 +123,9 @@ def test_a_flip_mirrors_half_of_the_draws():
 
 def test_a_crop_is_a_window_of_the_image():
   image = pixels().astype(np.float32) / 255
-  view = jax.jit(views.image(crop=5))
   windows = np.lib.stride_tricks.sliding_window_view(image, (5, 5, 3))
   seen = set()
-  for key in jax.random.split(jax.random.key(2), 60):
-    out = np.asarray(view({"image": image}, key))
+  for out in draw(views.image(crop=5), image, 60):
     (where,) = np.argwhere((windows == out).all((-3, -2, -1)))
     seen.add(tuple(where[:2].tolist()))
   assert seen == {(i, j) for i in range(4) for j in range(2)}
@@ -133,8 +135,7 @@ def test_a_rotation_keeps_the_middle_and_moves_the_rim():
   image = np.zeros((9, 9, 1), np.float32)
   image[4, 4] = 1.0
   image[4, 8] = 1.0
-  view = jax.vmap(views.image(rotate=60.0), in_axes=(None, 0))
-  out = np.asarray(view({"image": image}, KEYS))
+  out = draw(views.image(rotate=60.0), image, 32)
   np.testing.assert_allclose(out[:, 4, 4, 0], 1.0, atol=1e-5)
   # Up and down from the right, at both signs of the angle.
   assert out[:, :4].sum((1, 2, 3)).max() > 0.5
@@ -144,8 +145,8 @@ def test_a_rotation_keeps_the_middle_and_moves_the_rim():
 def test_shift_uses_the_padding_that_it_is_told():
   image = np.ones((4, 4, 1), np.float32)
   for mode, least in [("constant", 0.0), ("edge", 1.0), ("symmetric", 1.0)]:
-    view = jax.vmap(views.image(shift=2, pad_mode=mode), in_axes=(None, 0))
-    assert np.asarray(view({"image": image}, KEYS)).min() == least
+    out = draw(views.image(shift=2, pad_mode=mode), image, 32)
+    assert out.min() == least
 
 
 def test_a_field_is_itself():

@@ -152,9 +152,8 @@ def npz(
   name = f"npz {path}"
   if not path.is_file():
     there = [p.name for p in path.parent.glob("*.npz")]
-    raise errors.UserError(
-      f"{name}: there is no such file; {errors.nearest(path.name, there)}"
-    )
+    near = errors.nearest(path.name, there) if there else "nor another npz"
+    raise errors.UserError(f"{name}: there is no such file; {near}")
   arrays = _load(name, path)
   stored = arrays.pop("classes", None)
   if classes is None:

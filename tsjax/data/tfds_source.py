@@ -224,7 +224,8 @@ def _builder(told: str, name: str, data_dir: str | os.PathLike[str] | None):
     ) from e
   # An unknown config or version: ValueError, AssertionError and others.
   except Exception as e:
-    raise errors.UserError(f"{told}: cannot be opened: {_reason(e)}") from e
+    reason = _unknown_config(name) or f"cannot be opened: {_reason(e)}"
+    raise errors.UserError(f"{told}: {reason}") from e
   if not builder.info.splits:
     root = data_dir or tensorflow_datasets.core.constants.DATA_DIR
     argument = f"{name!r}, data_dir={str(root)!r}, file_format='array_record'"
@@ -236,14 +237,30 @@ def _builder(told: str, name: str, data_dir: str | os.PathLike[str] | None):
   return builder
 
 
+def _unknown_config(name: str) -> str:
+  """Says so if `name` asks for a config that its data set has not, or ""."""
+  import tensorflow_datasets
+
+  data_set, _, config = name.partition(":")[0].partition("/")
+  try:
+    known = tensorflow_datasets.builder_cls(data_set).builder_configs
+  # No name of TFDS's at all: what went wrong is something else.
+  except Exception:
+    return ""
+  if not config or config in known:
+    return ""
+  return f"has no config {config!r}; {errors.nearest(config, known)}"
+
+
 def _check_feature(
   told: str, features: Mapping[str, Any], field: str, feature: str
 ) -> None:
   """Raises UserError unless the feature fits the field."""
   if feature not in features:
+    none = "; image=None reads no image" if field == "image" else ""
     raise errors.UserError(
       f"{told}: has no feature {feature!r} for field {field!r};"
-      f" {errors.nearest(feature, features)}"
+      f" {errors.nearest(feature, features)}{none}"
     )
   if field in sources.RESERVED:
     raise errors.UserError(
@@ -316,4 +333,4 @@ def _fits(
 def _reason(error: Exception) -> str:
   """The first line of an exception's message, or its class."""
   lines = str(error).strip().splitlines()
-  return lines[0].strip() if lines else type(error).__name__
+  return lines[0].strip()[:200] if lines else type(error).__name__

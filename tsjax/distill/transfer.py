@@ -70,7 +70,8 @@ def from_stage(
   stage: str = "teacher",
   rename: Mapping[str, str] | None = None,
   only: str = ".*",
-  unlike: bool = True,
+  unlike: str = "",
+  take_unlike: bool = True,
   alpha: float = 0.0,
 ) -> tuple[dict[str, Any], Account]:
   """Starts from the model that an earlier stage ended with.
@@ -89,7 +90,11 @@ def from_stage(
       paths; the first that matches wins. It picks layers too:
       `{"params/layer_(0)/(.*)": r"params/layer_5/\\2"}`.
     only: pattern of the student's paths that may be transferred.
-    unlike: whether leaves of unlike meaning are sliced too, or left.
+    unlike: pattern of the student's paths whose leaves mean something else in
+      the teacher although they can be sliced: the kernel of a grouped
+      convolution, whose inputs are other channels. A kernel of another window
+      is unlike without being named.
+    take_unlike: whether unlike leaves are sliced too, or left.
     alpha: 0 takes the teacher's values, -1 keeps the student's.
 
   Returns:
@@ -109,7 +114,9 @@ def from_stage(
     source = _source(path, rename or {})
     found = theirs.get(source) if re.fullmatch(only, path) else None
     value, kind, note = _fit(own, found)
-    if kind == "unlike" and not unlike:
+    if kind == "sliced" and unlike and re.fullmatch(unlike, path):
+      kind = "unlike"
+    if kind == "unlike" and not take_unlike:
       value, kind = None, "missing"
     leaves.append(
       Leaf(path, "" if value is None else source, kind, trees.size(own), note)

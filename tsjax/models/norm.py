@@ -33,7 +33,9 @@ def batch_norm(
       block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, 5.1).
     name: of the submodule.
   """
-  scale = nn.initializers.zeros_init if zero_scale else nn.initializers.ones_init
+  scale = (
+    nn.initializers.zeros_init if zero_scale else nn.initializers.ones_init
+  )
   return nn.BatchNorm(
     use_running_average=not train,
     momentum=MOMENTUM,

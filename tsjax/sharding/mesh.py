@@ -17,8 +17,19 @@ BATCH_AXES = ("data", "fsdp")
 # Rule sets: every logical axis of the models, and the mesh axis it is laid on.
 # An axis that a rule set does not name is an error, never silently replicated.
 RULES: Mapping[str, Mapping[str, str | None]] = {
+  # No name is laid on an axis, so that any name will do.
   "replicated": {},
-  "fsdp": {"channels_out": "fsdp", "mlp": "fsdp", "embed": "fsdp"},
+  "fsdp": {
+    "kernel_height": None,
+    "kernel_width": None,
+    "channels_in": None,
+    "channels_out": "fsdp",
+    "channels": None,
+    "inputs": None,
+    "hidden": "fsdp",
+    "features": "fsdp",
+    "classes": None,
+  },
 }
 
 
@@ -77,7 +88,7 @@ def tree_shardings(abstract: Any, mesh: Mesh, rules: str) -> Any:
     rules: the name of a rule set.
 
   Raises:
-    UserError: no such rule set.
+    UserError: no such rule set, or an axis that it does not name.
   """
   if rules not in RULES:
     raise errors.UserError(
@@ -90,6 +101,11 @@ def tree_shardings(abstract: Any, mesh: Mesh, rules: str) -> Any:
       return replicated(mesh)
     axes: list[str | None] = []
     for name, size in zip(leaf.names, leaf.value.shape, strict=True):
+      if table and name is not None and name not in table:
+        raise errors.UserError(
+          f"config.mesh.rules={rules!r} has no rule for the axis {name!r} of a"
+          f" parameter: {errors.nearest(name, table)}"
+        )
       axis = table.get(name) if name else None
       # An axis that does not divide stays whole, as does a second use of one
       # mesh axis.
