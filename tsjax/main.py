@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, overrides = _parse(argv)
     return options.command(options, overrides, argv)
   except errors.UserError as e:
-    print(f"tsjax: error: {e}", file=sys.stderr)
+    # One line, whatever a message quotes.
+    print("tsjax: error:", *str(e).split(), file=sys.stderr)
     return FAILED
 
 
@@ -60,6 +61,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   plain, overrides = [], []
   for item in argv:
     if item.startswith("--config."):
+      if "=" not in item:
+        raise errors.UserError(f"{item}: write {item}=VALUE")
       overrides.append(item.removeprefix("--config."))
     else:
       plain.append(item)
@@ -67,6 +70,10 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   if options.name is None:
     parser.print_help()
     raise SystemExit(FINISHED)
+  if overrides and options.name == "report":
+    raise errors.UserError(
+      f"--config.{overrides[0]}: `tsjax report` reads no config"
+    )
   return options, overrides
 
 
@@ -80,6 +87,7 @@ class _Parser(argparse.ArgumentParser):
 def _experiment(
   options: argparse.Namespace, overrides: list[str], argv: list[str]
 ) -> Any:
+  _check_workdir(options.workdir)
   # Here, not above: --help and a mistyped flag answer without JAX.
   from tsjax.config import loading
   from tsjax.loop import experiment
@@ -94,6 +102,23 @@ def _experiment(
     command=" ".join(["tsjax", *argv]),
     stop_requested=stop,
   )
+
+
+def _check_workdir(name: str) -> None:
+  """Refuses a folder that cannot be made or written, if it is a local one."""
+  if not name:
+    raise errors.UserError("--workdir= is empty: name a folder")
+  if "://" in name:
+    return
+  path = pathlib.Path(name).absolute()
+  there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+  if not there.is_dir():
+    why = f"{there} is a file"
+  elif not os.access(there, os.W_OK | os.X_OK):
+    why = f"you may not write in {there}"
+  else:
+    return
+  raise errors.UserError(f"--workdir={name}: {why}; name another folder")
 
 
 def _cache_compilations() -> None:
@@ -177,7 +202,13 @@ def _report(
     )
   try:
     results = json.loads(path.read_text())
-  except json.JSONDecodeError as e:
-    raise errors.UserError(f"{path}: not JSON ({e})") from e
+  # A text that is not UTF-8 is a ValueError too.
+  except ValueError as e:
+    raise errors.UserError(
+      f"{path}: not JSON ({e}); run `tsjax fit` again, which writes it"
+    ) from e
+  stages = results.get("stages") if isinstance(results, dict) else None
+  if not isinstance(stages, dict):
+    raise errors.UserError(f"{path}: holds no results of a run")
   print(page.write(results, folder))
   return FINISHED

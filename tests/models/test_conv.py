@@ -18,22 +18,21 @@ CASES = [
   (8, 16, 4, 3, 1),
   (16, 8, 8, 3, 2),
   (6, 6, 6, 1, 1),
-  (8, 8, 2, 1, 2),
   (136, 8, 4, 3, 1),
   (8, 136, 8, 3, 2),
-  (136, 136, 2, 1, 1),
-  (132, 132, 132, 1, 2),
+  (132, 132, 66, 1, 2),
 ]
 
 
-def sample(channels, features, groups, kernel, *, batch=4, dtype=jnp.float32):
-  keys = jax.random.split(jax.random.key(0), 2)
-  inputs = jax.random.normal(keys[0], (batch, 5, 6, channels), dtype)
+def sample(channels, features, groups, kernel=2, *, batch=4, dtype=np.float32):
+  generator = np.random.default_rng(0)
+  inputs = generator.normal(size=(batch, 5, 6, channels))
   shape = (kernel, kernel, channels // groups, features)
-  return inputs, jax.random.normal(keys[1], shape, dtype) / kernel**2
+  weights = generator.normal(size=shape) / kernel**2
+  return jnp.asarray(inputs, dtype), jnp.asarray(weights, dtype)
 
 
-def sizes(groups, kernel=3, stride=1):
+def sizes(groups, kernel=2, stride=1):
   side = (kernel // 2, kernel // 2)
   return {
     "strides": (stride, stride),
@@ -80,25 +79,25 @@ def test_agrees_with_xla(channels, features, groups, kernel, stride):
 
 @pytest.mark.parametrize("form", [conv.block_dense, conv.taps])
 def test_each_form_agrees_under_uneven_padding(form):
-  arrays = sample(8, 16, 4, 3)
+  arrays = sample(8, 16, 4)
   options = {"strides": (2, 1), "padding": ((0, 1), (2, 1)), "groups": 4}
   assert_close(form(*arrays, **options), conv.native(*arrays, **options))
 
 
 @pytest.mark.parametrize("channels", [16, 136])
 def test_bfloat16(channels):
-  arrays = sample(channels, channels, 4, 3, dtype=jnp.bfloat16)
-  wide = [array.astype(jnp.float32) for array in arrays]
+  arrays = sample(channels, channels, 4, dtype=jnp.bfloat16)
+  wide = [np.asarray(array, np.float32) for array in arrays]
   function = functools.partial(conv.grouped_conv, **sizes(4))
   function = jax.jit(functools.partial(value_and_gradients, function))
   actual = function(*arrays)
-  assert {leaf.dtype for leaf in jax.tree.leaves(actual)} == {jnp.bfloat16}
+  assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(actual))
   assert_close(actual, function(*wide), tolerance=3e-2)
 
 
 @pytest.mark.parametrize("channels", [8, 136])
 def test_gradient_of_gradient(channels):
-  arrays = sample(channels, channels, 4, 3, batch=2)
+  arrays = sample(channels, channels, 4, batch=2)
 
   def penalty(function, inputs, kernel):
     def loss(inputs):
@@ -113,13 +112,12 @@ def test_gradient_of_gradient(channels):
   assert_close(ours, xla)
 
 
-@pytest.mark.parametrize("channels", [8, 136])
-@pytest.mark.parametrize("kernel_axis", [None, 0])
+@pytest.mark.parametrize("channels,kernel_axis", [(8, 0), (136, None)])
 def test_vmap(channels, kernel_axis):
-  inputs, kernel = sample(channels, channels, 4, 3)
-  inputs = jnp.stack([inputs, inputs + 1])
+  inputs, kernel = sample(channels, channels, 4)
+  inputs = np.stack([inputs, inputs + 1])
   if kernel_axis == 0:
-    kernel = jnp.stack([kernel, kernel * 2])
+    kernel = np.stack([kernel, kernel * 2])
   ours, xla = (
     jax.jit(
       jax.vmap(
@@ -137,7 +135,7 @@ def test_vmap(channels, kernel_axis):
 @pytest.mark.parametrize("channels", [8, 136])
 def test_eight_devices_agree_with_one(channels):
   assert jax.device_count() == 8
-  inputs, kernel = sample(channels, channels, 4, 3, batch=16)
+  inputs, kernel = sample(channels, channels, 4, batch=16)
   function = functools.partial(
     value_and_gradients, functools.partial(conv.grouped_conv, **sizes(4))
   )
@@ -164,7 +162,7 @@ def test_eight_devices_agree_with_one(channels):
 
 @pytest.mark.parametrize("channels", [8, 136])
 def test_the_platform_of_the_program_chooses_the_form(channels):
-  arrays = sample(channels, channels, 4, 3)
+  arrays = sample(channels, channels, 4)
   function = functools.partial(
     value_and_gradients, functools.partial(conv.grouped_conv, **sizes(4))
   )

@@ -1,6 +1,9 @@
 """Reads a `ConfigDict` into the frozen `Run`, checking keys, types and names."""
 
+from collections.abc import Iterable
 import dataclasses
+import math
+import re
 import types
 import typing
 from typing import Any
@@ -22,6 +25,12 @@ def check(config: config_dict.ConfigDict) -> sections.Run:
       defined: one line with the key, the value and the nearest right ones.
   """
   run = _read(sections.Run, config, "config")
+  for key, named in (
+    ("stages", run.stages),
+    ("models", run.models),
+    ("data.views", run.data.views),
+  ):
+    _check_names(f"config.{key}", named)
   _check_order(run)
   for name in run.order:
     _check_stage(run, name)
@@ -34,6 +43,14 @@ def check(config: config_dict.ConfigDict) -> sections.Run:
     raise errors.UserError(
       f"config.seeds={run.seeds!r}: name at least one seed, each once"
     )
+  for key, seed in (
+    *(("seeds", seed) for seed in run.seeds),
+    ("data.seed", run.data.seed),
+  ):
+    if not 0 <= seed < 2**32:
+      raise errors.UserError(
+        f"config.{key}: {seed} is no seed; take one from 0 to {2**32 - 1}"
+      )
   for key, value in (
     ("data.batch_size", run.data.batch_size),
     ("data.eval_batch_size", run.data.eval_batch_size),
@@ -46,10 +63,13 @@ def check(config: config_dict.ConfigDict) -> sections.Run:
 
 def _read(cls: type, value: Any, key: str) -> Any:
   if not isinstance(value, _DICT):
-    raise errors.UserError(
-      f"{key}={value!r}: expected a section; write it with"
-      f" tsjax.config.{cls.__name__.lower()}(...)"
+    maker = cls.__name__.lower()
+    remedy = (
+      f"write it with tsjax.config.{maker}(...)"
+      if hasattr(sections, maker)
+      else f"set its keys one by one, like {key}.{dataclasses.fields(cls)[0].name}"
     )
+    raise errors.UserError(f"{key}={value!r}: expected a section; {remedy}")
   fields = {f.name: f for f in dataclasses.fields(cls)}
   for name in value:
     if name not in fields:
@@ -131,9 +151,12 @@ def _check_order(run: sections.Run) -> None:
         f"config.order names {name!r}, which is no stage:"
         f" {errors.nearest(name, run.stages)}"
       )
-  for name in (*run.stages, *run.order):
-    if "/" in name:
-      raise errors.UserError(f"config.stages: {name!r} has a slash; rename it")
+  if "report" in run.stages:
+    raise errors.UserError(
+      "config.stages.report: the report is written to the folder of this name;"
+      " rename the stage"
+    )
+  for name in run.stages:
     if run.order.count(name) != 1:
       raise errors.UserError(
         f"config.order={run.order}: stage {name!r} must stand in it once"
@@ -152,6 +175,9 @@ def _check_stage(run: sections.Run, name: str) -> None:
   models = trained(stage)
   if not models:
     raise errors.UserError(f"{key}.train=(): name a model")
+  for field, names in (("train", models), ("teachers", stage.teachers)):
+    if len(set(names)) != len(names):
+      raise errors.UserError(f"{key}.{field}={names!r}: name each once")
   for model in models:
     if model not in run.models:
       raise errors.UserError(
@@ -180,11 +206,8 @@ def _check_stage(run: sections.Run, name: str) -> None:
     raise errors.UserError(
       f"{key}.labels={stage.labels}: a share of the labels in (0, 1]"
     )
-  if stage.learning_rate < 0:
-    raise errors.UserError(
-      f"{key}.learning_rate={stage.learning_rate}: must not be negative"
-    )
-  if stage.clip is not None and stage.clip <= 0:
+  _not_negative(f"{key}.learning_rate", stage.learning_rate)
+  if stage.clip is not None and not stage.clip > 0:
     raise errors.UserError(
       f"{key}.clip={stage.clip}: a positive norm, or None for no clipping"
     )
@@ -195,6 +218,7 @@ def _check_stage(run: sections.Run, name: str) -> None:
     )
   if not stage.objective:
     raise errors.UserError(f"{key}.objective is empty: add a term")
+  _check_names(f"{key}.objective", stage.objective)
   for term_name, term in stage.objective.items():
     _check_term(stage, models, term, f"{key}.objective.{term_name}")
   for arm, values in stage.arms.items():
@@ -204,6 +228,24 @@ def _check_stage(run: sections.Run, name: str) -> None:
       )
     if not values:
       raise errors.UserError(f"{key}.arms.{arm}=(): name at least one value")
+    rates = [_typed(float, v, f"{key}.arms.{arm}[{i}]") for i, v in enumerate(values)]
+    for i, rate in enumerate(rates):
+      _not_negative(f"{key}.arms.{arm}[{i}]", rate)
+    # As an arm's folder writes them.
+    if len({f"{rate:g}" for rate in rates}) != len(rates):
+      raise errors.UserError(
+        f"{key}.arms.{arm}={values!r}: two are the same in six digits"
+      )
+  for group_name, group in stage.groups.items():
+    where = f"{key}.groups.{group_name}"
+    _not_negative(f"{where}.rate", group.rate)
+    _not_negative(f"{where}.decay", group.decay)
+    try:
+      re.compile(group.match)
+    except re.error as e:
+      raise errors.UserError(
+        f"{where}.match={group.match!r} is not a regular expression: {e}"
+      ) from e
 
 
 def _check_term(
@@ -231,6 +273,11 @@ def _check_term(
         f"{key} needs a teacher and the stage has {len(stage.teachers)}: set"
         f" {key}.teacher or the stage's `teachers`"
       )
+    if len(models) > 1 and {term.teacher} & set(models) & set(stage.teachers):
+      raise errors.UserError(
+        f"{key}.teacher={term.teacher!r} is a model that the stage trains and"
+        " an earlier stage too; rename one of them"
+      )
     if term.teacher and term.teacher not in teachers:
       raise errors.UserError(
         f"{key}.teacher={term.teacher!r} does not teach here:"
@@ -249,15 +296,31 @@ def _check_term(
     raise errors.UserError(
       f"{key}.temperature={term.temperature}: the loss takes no temperature"
     )
-  if isinstance(term.temperature, float) and term.temperature <= 0:
+  if isinstance(term.temperature, float) and not 0 < term.temperature < math.inf:
     raise errors.UserError(
       f"{key}.temperature={term.temperature}: must be above 0"
     )
+  if isinstance(term.weight, float) and not math.isfinite(term.weight):
+    raise errors.UserError(f"{key}.weight={term.weight}: must be finite")
 
 
 def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
   if value not in known:
     raise errors.UserError(f"{key}={value!r}: {errors.nearest(value, known)}")
+
+
+def _not_negative(key: str, value: float) -> None:
+  if not 0 <= value < math.inf:
+    raise errors.UserError(f"{key}={value}: must not be negative, and finite")
+
+
+def _check_names(key: str, named: Iterable[str]) -> None:
+  """Names become folders, and parts of paths that are joined by "/"."""
+  for name in named:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+      raise errors.UserError(
+        f"{key}: {name!r} is no name; use letters, digits, _ and -"
+      )
 
 
 def _positive(key: str, value: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import hashlib
 import importlib.util
 import inspect
+import os
 import pathlib
 import sys
 from typing import Any
@@ -36,15 +37,17 @@ def load(
     raise errors.UserError(f"{path} defines no function get_config(arg)")
   try:
     config = module.get_config(argument if colon else None)
-  except errors.UserError:
-    raise
+  except errors.UserError as e:
+    raise errors.UserError(f"{path}{_line(e, path)}: {e}") from e
   except Exception as e:  # Whatever the file's author wrote, in one line.
     raise errors.UserError(
-      f"{path}: get_config raised {type(e).__name__}: {_one_line(e)}"
+      f"{path}{_line(e, path)}: get_config raised {type(e).__name__}:"
+      f" {_one_line(e)}"
     ) from e
   if not isinstance(config, config_dict.ConfigDict):
     raise errors.UserError(
-      f"{path}: get_config returned {type(config).__name__}, not a ConfigDict"
+      f"{path}: get_config returned {type(config).__name__}, not a ConfigDict:"
+      " end it with `return c`, where c = tsjax.config.run(...)"
     )
   for item in overrides:
     override(config, item)
@@ -81,10 +84,12 @@ def override(config: config_dict.ConfigDict, item: str) -> None:
 
 def _module(path: pathlib.Path) -> Any:
   if not path.is_file():
-    folder = path.parent
-    near = [str(p) for p in folder.glob("*.py")] if folder.is_dir() else []
+    is_folder = path.is_dir()
+    folder = path if is_folder else path.parent
+    near = [str(p) for p in folder.glob("*.py")]
+    what = "is a folder" if is_folder else "no such file"
     raise errors.UserError(
-      f"--config={path}: no such file; {errors.nearest(path, near)}"
+      f"--config={path}: {what}; {errors.nearest(path, near)}"
     )
   # A name of its own for each file: two configs may both be called `mine.py`.
   digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
@@ -96,22 +101,24 @@ def _module(path: pathlib.Path) -> Any:
   sys.modules[module_name] = module
   try:
     spec.loader.exec_module(module)
-  except errors.UserError:
-    raise
+  except errors.UserError as e:
+    raise errors.UserError(f"{path}{_line(e, path)}: {e}") from e
   except Exception as e:
-    line = _line(e, path)
     raise errors.UserError(
-      f"{path}{line}: {type(e).__name__}: {_one_line(e)}"
+      f"{path}{_line(e, path)}: {type(e).__name__}: {_one_line(e)}"
     ) from e
   return module
 
 
-def _line(error: BaseException, path: pathlib.Path) -> str:
-  if isinstance(error, SyntaxError):
+def _line(error: BaseException, path: str | pathlib.Path) -> str:
+  """":12", the last line of the config file that led to the error, or ""."""
+  # Python compiles the file under its absolute path.
+  absolute = os.path.abspath(path)
+  if isinstance(error, SyntaxError) and error.filename == absolute:
     return f":{error.lineno}"
   trace, line = error.__traceback__, ""
   while trace is not None:
-    if trace.tb_frame.f_code.co_filename == str(path):
+    if trace.tb_frame.f_code.co_filename == absolute:
       line = f":{trace.tb_lineno}"
     trace = trace.tb_next
   return line

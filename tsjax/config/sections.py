@@ -141,7 +141,7 @@ def section(cls: type, **values: Any) -> config_dict.ConfigDict:
         f"{cls.__name__.lower()} has no key {name!r}:"
         f" {errors.nearest(name, fields)}"
       )
-  result = config_dict.ConfigDict(type_safe=False, sort_keys=False)
+  result = _Section()
   for name, field in fields.items():
     if name in values:
       result[name] = _writable(values[name])
@@ -155,10 +155,21 @@ def section(cls: type, **values: Any) -> config_dict.ConfigDict:
   return result
 
 
+class _Section(config_dict.ConfigDict):
+  """Keeps entries in the order written: the first group that matches wins."""
+
+  def __init__(self):
+    super().__init__(type_safe=False, sort_keys=False)
+
+  def __setitem__(self, key: str, value: Any) -> None:
+    # ConfigDict itself would sort the keys of a plain dict.
+    super().__setitem__(key, _writable(value))
+
+
 def _writable(value: Any) -> Any:
   if not isinstance(value, dict):
     return value
-  result = config_dict.ConfigDict(type_safe=False, sort_keys=False)
+  result = _Section()
   for name, item in value.items():
     result[name] = _writable(item)
   return result
@@ -183,6 +194,9 @@ READS = ("student", "teacher", "target", "mask", "temperature")
 
 def term(loss: Spec, **values: Any) -> config_dict.ConfigDict:
   """A term: `config.term(spec(cross_entropy), weight=0.1)`."""
+  if not specs.is_spec(loss):
+    told = getattr(loss, "__name__", repr(loss))
+    raise errors.UserError(f"term({told}): write term(spec({told}, ...))")
   for name in READS:
     if name in loss:
       defaults = specs.parameters(loss[specs.CALL])

@@ -62,7 +62,7 @@ def spec(
         f"{qualified_name(function)} takes no argument {name!r}:"
         f" {errors.nearest(name, known)}"
       )
-  result = config_dict.ConfigDict({CALL: function})
+  result = config_dict.ConfigDict({CALL: function}, sort_keys=False)
   for name, parameter in known.items():
     if name in keywords or parameter.default is parameter.empty:
       continue
@@ -72,7 +72,19 @@ def spec(
       config_dict.placeholder(object) if default is None else default
     )
   for name, value in keywords.items():
-    result[name] = config_dict.placeholder(object) if value is None else value
+    result[name] = _writable(value)
+  return result
+
+
+def _writable(value: Any) -> Any:
+  if value is None:
+    return config_dict.placeholder(object)
+  if not isinstance(value, dict):
+    return value
+  # In the order written, with any key: patterns are tried one after the other.
+  result = config_dict.ConfigDict(sort_keys=False, allow_dotted_keys=True)
+  for name, item in value.items():
+    result[name] = _writable(item)
   return result
 
 

@@ -22,7 +22,7 @@ def parse_value(text: str, like: Any, *, key: str) -> Any:
     return text
   try:
     value = ast.literal_eval(text)
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError):
     lowered = {"true": True, "false": False, "none": None}
     value = lowered.get(text.lower(), text)
   if like is None:

@@ -154,11 +154,19 @@ def build(run: sections.Run) -> Parts:
     placement.devices,
     key="config.data.eval_batch_size",
   )
-  source = _built(run.data.source, "config.data.source")
-  parts = splits_lib.carve(source, run.data.validation, run.data.seed)
-  task = _built(run.task, "config.task")
+  source = _built(
+    run.data.source,
+    "config.data.source",
+    needs=("splits", "classes", "read", "labels"),
+  )
+  parts = _keyed(
+    "config.data", splits_lib.carve, source, run.data.validation, run.data.seed
+  )
+  task = _built(
+    run.task, "config.task", needs=("fields", "scores", "check", "metrics")
+  )
   views = {
-    name: _built(view, f"config.data.views.{name}")
+    name: _built(view, f"config.data.views.{name}", needs=("__call__",))
     for name, view in run.data.views.items()
   }
   modules = {
@@ -176,16 +184,30 @@ def build(run: sections.Run) -> Parts:
   )
 
 
-def _built(spec: Any, key: str) -> Any:
-  """Builds a spec; an error of the author's own code names the key."""
+def _built(
+  spec: Any, key: str, *supplied: Any, needs: tuple[str, ...] = ()
+) -> Any:
+  """Builds a spec of something that has the attributes `needs`."""
+  result = _keyed(key, specs.build, spec, *supplied)
+  for name in needs:
+    if not hasattr(result, name):
+      raise errors.UserError(
+        f"{key}: {specs.qualified_name(spec[specs.CALL])} returned"
+        f" {type(result).__name__}, which has no `{name}`; see Contracts in"
+        " docs/design.md"
+      )
+  return result
+
+
+def _keyed(key: str, function: Callable[..., Any], *given: Any) -> Any:
+  """Calls what may run its author's own code; errors name the key."""
   try:
-    return specs.build(spec)
+    return function(*given)
   except errors.UserError as e:
     raise errors.UserError(f"{key}: {e}") from e
-  except (TypeError, ValueError, OSError) as e:
-    raise errors.UserError(
-      f"{key}: {type(e).__name__}: {' '.join(str(e).split())[:300]}"
-    ) from e
+  except Exception as e:  # It may raise anything.
+    first = " ".join(str(e).split())[:300]
+    raise errors.UserError(f"{key}: {type(e).__name__}: {first}") from e
 
 
 def _module(spec: Any, dtype: Any, key: str) -> nn.Module:
@@ -228,12 +250,14 @@ def _stage(
     )
   split = parts["train"]
   if config.labels < 1:
-    split = splits_lib.with_labels(split, config.labels, run.data.seed)
+    split = _keyed(
+      key, splits_lib.with_labels, split, config.labels, run.data.seed
+    )
   if config.examples == "labelled":
     split = splits_lib.only_labelled(split)
   timeline = _timeline(config, split.size, run.data.batch_size, key)
   example = _example(split, run.data.batch_size)
-  terms = objective.bind(config)
+  terms = _keyed(f"{key}.objective", objective.bind, config)
   trained = {m: modules[m] for m in checked.trained(config)}
   teaching = {t: modules[earlier[t].model] for t in config.teachers}
   taught = {t: _variables(earlier[t]) for t in config.teachers}
@@ -248,10 +272,11 @@ def _stage(
     teacher_view=config.teacher_view,
     accumulate=config.accumulate,
   )
-  _check_models(structure, example, task, source, key)
+  output = _check_models(structure, example, task, source)
+  _check_metric(task, output, example, config.choose_by, f"{key}.choose_by")
   structure, sizes = _with_optimizer(structure, config, example, taught, key)
   program = program_lib.Program(structure, placement, example, taught)
-  return Stage(
+  stage = Stage(
     name,
     config,
     program,
@@ -269,6 +294,16 @@ def _stage(
     ),
     sizes,
   )
+  for field in ("log_every", "evaluate_every", "save_every"):
+    stage.steps_of(getattr(config, field), field)
+  scalars = jax.tree.map(lambda x: x[0], stage.scalars(0, 1.0, 0, 1))
+  _traced(
+    step_lib.make_step(structure), (program.abstract, taught, example, scalars), key
+  )
+  if config.start is not None:
+    before = {n: _variables(s) for n, s in earlier.items()}
+    _check_start(config.start, _variables(stage), before, f"{key}.start")
+  return stage
 
 
 def _timeline(
@@ -290,10 +325,14 @@ def _schedule(
     return lambda step: 1.0
   if isinstance(value, float):
     return lambda step: value
-  try:
-    return specs.build(value, timeline)
-  except errors.UserError as e:
-    raise errors.UserError(f"{key}: {e}") from e
+  schedule = _built(value, key, timeline, needs=("__call__",))
+  first = _keyed(key, schedule, 0)
+  if not isinstance(first, int | float | np.generic) or not np.isfinite(first):
+    raise errors.UserError(
+      f"{key} is {first!r} at step 0: a schedule gives a number for a step, see"
+      " tsjax.core.schedules"
+    )
+  return schedule
 
 
 def _example(
@@ -322,14 +361,17 @@ def _check_models(
   example: Mapping[str, jax.ShapeDtypeStruct],
   task: Any,
   source: Any,
-  key: str,
-) -> None:
-  """Traces view and models by themselves, so that errors name them."""
+) -> Any:
+  """Traces view and models by themselves, so that errors name them.
+
+  Returns:
+    The shape of the first model's output.
+  """
   seed = jax.ShapeDtypeStruct((), np.uint32)
   names = dict.fromkeys(
     filter(None, (structure.student_view, structure.teacher_view))
   )
-  seen = {}
+  seen, outputs = {}, []
   for view in names:
     seen[view] = _traced(
       lambda batch, s, view=view: step_lib.apply_view(
@@ -350,16 +392,63 @@ def _check_models(
       call, (seen[structure.student_view],), f"config.models.{name}"
     )
     task.check(source.classes, output, key=f"config.models.{name}")
+    outputs.append(output)
+  return outputs[0]
+
+
+def _check_metric(
+  task: Any,
+  output: Any,
+  example: Mapping[str, jax.ShapeDtypeStruct],
+  metric: str,
+  key: str,
+) -> None:
+  """Measures zeros, to learn which metrics the task has."""
+  for field in task.fields:
+    if field not in example:
+      raise errors.UserError(
+        f"config.task reads field {field!r}, which the data has not:"
+        f" {errors.nearest(field, example)}"
+      )
+  scores = _traced(task.scores, (output,), "config.task")
+  zeros, fields = jax.tree.map(
+    lambda x: np.zeros((1, *x.shape[1:]), x.dtype),
+    (scores, {field: example[field] for field in task.fields}),
+  )
+  known = _keyed("config.task", task.metrics, zeros, fields)
+  if metric not in known:
+    raise errors.UserError(
+      f"{key}={metric!r} is no metric of the task:"
+      f" {errors.nearest(metric, known)}"
+    )
+
+
+def _check_start(
+  start: Any, variables: Any, stages: Mapping[str, Any], key: str
+) -> None:
+  """Maps shapes instead of values."""
+  try:
+    result = jax.eval_shape(
+      lambda own, others: specs.build(start, own, others)[0], variables, stages
+    )
+  except errors.UserError as e:
+    raise errors.UserError(f"{key}: {e}") from e
+  except (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.ConcretizationTypeError,
+  ):
+    return  # It reads values, with NumPy say: only the real start can tell.
+  except Exception as e:
+    first = " ".join(str(e).split())[:300]
+    raise errors.UserError(f"{key}: {type(e).__name__}: {first}") from e
+  if jax.tree.map(np.shape, result) != jax.tree.map(np.shape, variables):
+    raise errors.UserError(
+      f"{key}: returns variables of other names or shapes than the model's"
+    )
 
 
 def _traced(function: Callable[..., Any], given: Any, key: str) -> Any:
-  try:
-    return jax.eval_shape(function, *given)
-  except errors.UserError as e:
-    raise errors.UserError(f"{key}: {e}") from e
-  except Exception as e:  # A module's author may raise anything.
-    first = " ".join(str(e).split())[:240]
-    raise errors.UserError(f"{key}: {type(e).__name__}: {first}") from e
+  return _keyed(key, jax.eval_shape, function, *given)
 
 
 def _with_optimizer(
@@ -381,8 +470,8 @@ def _with_optimizer(
   rates, decays, sizes = groups_lib.factors(
     state.params, config.groups, key=f"{key}.groups"
   )
-  try:
-    optimizer = specs.build(config.optimizer, decays)
-  except errors.UserError as e:
-    raise errors.UserError(f"{key}.optimizer: {e}") from e
+  optimizer = _built(
+    config.optimizer, f"{key}.optimizer", decays, needs=("init", "update")
+  )
+  _traced(optimizer.init, (state.params,), f"{key}.optimizer")
   return dataclasses.replace(structure, optimizer=optimizer, rates=rates), sizes

@@ -73,7 +73,7 @@ class Experiment:
     stop_requested: Callable[[], bool] = lambda: False,
   ):
     self.run = checked.check(config)
-    self.workdir = epath.Path(workdir)
+    self.workdir = _absolute(epath.Path(workdir))
     self.command = command or shlex.join(
       [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
     )
@@ -300,6 +300,13 @@ class Experiment:
         stop_requested=self._stop_requested,
       )
     )
+
+
+def _absolute(path: epath.Path) -> epath.Path:
+  # Orbax takes absolute paths only; a remote one has its scheme.
+  if "://" in str(path):
+    return path
+  return epath.Path(pathlib.Path(path).expanduser().resolve())
 
 
 def _rank(score: float | None) -> float:

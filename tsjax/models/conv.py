@@ -16,14 +16,14 @@ Milliseconds of forward + backward of 3x3 kernels at stride 1 in float32, from
 `python -m tests.benchmarks.conv --seconds 1` on a 2-core x86 machine,
 2026-11-23:
 
-  batch, size, channels, groups   XLA's own    block-dense  taps        im2col
-  64, 8x8, 16, 4                  1.0 + 20     0.2 + 0.5    0.6 + 0.7   0.4 + 0.9
-  64, 8x8, 32, 4                  1.7 + 41     0.7 + 1.6    1.4 + 1.2   0.8 + 1.3
-  64, 8x8, 64, 4                  2.9 + 106    2.9 + 7.1    3.2 + 3.8   3.2 + 4.0
-  32, 32x32, 64, 8                66 + 1993    26 + 54      68 + 114    102 + 125
-  32, 28x28, 128, 32              126 + 11531  42 + 153     282 + 361   413 + 325
-  32, 14x14, 256, 32              55 + 4916    41 + 109     75 + 73     100 + 108
-  32, 7x7, 512, 32                13 + 2025    45 + 88      25 + 32     36 + 35
+  batch, size, channels, groups   XLA's own   block-dense  taps        im2col
+  64, 8x8, 16, 4                  1.0 + 20    0.2 + 0.5    0.6 + 0.7   0.4 + 0.9
+  64, 8x8, 32, 4                  1.7 + 41    0.7 + 1.6    1.4 + 1.2   0.8 + 1.3
+  64, 8x8, 64, 4                  2.9 + 106   2.9 + 7.1    3.2 + 3.8   3.2 + 4.0
+  32, 32x32, 64, 8                66 + 1993   26 + 54      68 + 114    102 + 125
+  32, 28x28, 128, 32              126 + 11531 42 + 153     282 + 361   413 + 325
+  32, 14x14, 256, 32              55 + 4916   41 + 109     75 + 73     100 + 108
+  32, 7x7, 512, 32                13 + 2025   45 + 88      25 + 32     36 + 35
 
 The taps gain a few milliseconds on some activations below a megabyte; that is
 within the noise between runs, so the rule does not ask for it.
@@ -32,7 +32,7 @@ within the noise between runs, so the rule does not ask for it.
 from collections.abc import Sequence
 import functools
 
-import flax.linen as nn
+from flax import linen as nn
 import flax.linen.dtypes
 import jax
 import jax.numpy as jnp

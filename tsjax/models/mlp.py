@@ -6,13 +6,12 @@ before its dropout.
 
 from collections.abc import Sequence
 
-import flax.linen as nn
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from tsjax.core import errors
-from tsjax.core import taps
+from tsjax.core import errors, taps
 from tsjax.models import axes
 
 

@@ -10,16 +10,13 @@ channels]`, and `features`, the pooled `[batch, channels]` that the head reads.
 
 from collections.abc import Sequence
 
-import flax.linen as nn
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from tsjax.core import errors
-from tsjax.core import taps
-from tsjax.models import axes
-from tsjax.models import conv
-from tsjax.models import norm
+from tsjax.core import errors, taps
+from tsjax.models import axes, conv, norm
 
 STEMS = ("small", "imagenet")
 # A bottleneck block puts out this many times the channels of its stage.
@@ -159,8 +156,8 @@ class Stem(nn.Module):
       self.width, size, stride, dtype=self.dtype, name="conv"
     )(inputs)
     outputs = norm.batch_norm(
-      train=train, dtype=self.dtype, axis_name=self.axis_name, name="norm"
-    )(outputs)
+      outputs, train=train, axis_name=self.axis_name, name="norm"
+    )
     outputs = nn.relu(outputs)
     if self.kind == "imagenet":
       outputs = nn.max_pool(outputs, (3, 3), (2, 2), ((1, 1), (1, 1)))
@@ -233,12 +230,12 @@ class Block(nn.Module):
         features, size, strides, groups, dtype=self.dtype, name=f"conv_{i}"
       )(outputs)
       outputs = norm.batch_norm(
+        outputs,
         train=train,
-        dtype=self.dtype,
         axis_name=self.axis_name,
         zero_scale=self.zero_scale and is_last,
         name=f"norm_{i}",
-      )(outputs)
+      )
       if not is_last:
         outputs = nn.relu(outputs)
 
@@ -248,11 +245,8 @@ class Block(nn.Module):
         outer, 1, stride, dtype=self.dtype, name="shortcut_conv"
       )(inputs)
       shortcut = norm.batch_norm(
-        train=train,
-        dtype=self.dtype,
-        axis_name=self.axis_name,
-        name="shortcut_norm",
-      )(shortcut)
+        shortcut, train=train, axis_name=self.axis_name, name="shortcut_norm"
+      )
     return nn.relu(outputs + shortcut)
 
 
