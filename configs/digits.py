@@ -32,9 +32,7 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 def get_config(arg=None):
   """The run; `data` is digits or cifar10."""
   a = config.arguments(arg, data="digits", steps=400, labels=0.05, seeds=3)
-  c = config.run(
-    name=a.data, seeds=tuple(range(a.seeds)), reference="teacher"
-  )
+  c = config.run(name=a.data, seeds=tuple(range(a.seeds)), reference="teacher")
   c.task = spec(classification.Classification)
   c.data.batch_size = 64
   if a.data not in ("digits", "cifar10"):

@@ -86,5 +86,3 @@ def test_every_config_is_built():
   assert paths
   for path in paths:
     build.build(checked.check(loading.load(str(path))))
-
-

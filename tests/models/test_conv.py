@@ -133,22 +133,31 @@ def test_vmap(channels, kernel_axis):
 
 
 @pytest.mark.parametrize("channels", [8, 136])
-def test_eight_devices_agree_with_one(channels):
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_a_mesh_of_eight_agrees_with_one_device(channels, axis_type):
+  assert jax.device_count() == 8
+  inputs, kernel = sample(channels, channels, 4, batch=16)
+  mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
+  sharding = NamedSharding(mesh, PartitionSpec("data"))
+  function = functools.partial(
+    value_and_gradients, functools.partial(conv.grouped_conv, **sizes(4))
+  )
+  on_mesh = jax.jit(function)(
+    jax.device_put(inputs, sharding),
+    jax.device_put(kernel, NamedSharding(mesh, PartitionSpec())),
+  )
+  assert on_mesh[0].sharding.is_equivalent_to(sharding, 4)
+  assert_close(on_mesh, jax.jit(function)(inputs, kernel))
+
+
+@pytest.mark.parametrize("channels", [8, 136])
+def test_pmap_of_eight_agrees_with_one_device(channels):
   assert jax.device_count() == 8
   inputs, kernel = sample(channels, channels, 4, batch=16)
   function = functools.partial(
     value_and_gradients, functools.partial(conv.grouped_conv, **sizes(4))
   )
   one = jax.jit(function)(inputs, kernel)
-
-  mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-  sharding = NamedSharding(mesh, PartitionSpec("data"))
-  on_mesh = jax.jit(function)(
-    jax.device_put(inputs, sharding),
-    jax.device_put(kernel, NamedSharding(mesh, PartitionSpec())),
-  )
-  assert on_mesh[0].sharding.is_equivalent_to(sharding, 4)
-  assert_close(on_mesh, one)
 
   outputs, (inputs_gradient, kernel_gradient) = jax.pmap(
     function, in_axes=(0, None)

@@ -68,8 +68,12 @@ def test_eight_devices_agree_with_one():
   # Each device's part has a mean of its own, so that local statistics show.
   images += np.arange(8, dtype=np.float32).repeat(4).reshape(32, 1, 1, 1)
   labels = generator.integers(0, 10, size=32)
-  variables = jax.jit(functools.partial(model.init, train=False))(
-    jax.random.key(0), images[:1]
+  shapes = jax.eval_shape(
+    functools.partial(model.init, train=False), jax.random.key(0), images
+  )
+  variables = jax.tree.map(
+    lambda leaf: generator.normal(size=leaf.shape).astype(np.float32) / 4,
+    {name: shapes[name] for name in ("params", "batch_stats")},
   )
 
   def step(model, variables, images, labels):

@@ -16,8 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from tsjax.core import errors
-from tsjax.core import trees
+from tsjax.core import errors, trees
 
 FORMAT = 1
 
@@ -190,6 +189,10 @@ def checksums(state: Any) -> dict[str, str]:
   for path, leaf in pairs:
     value = np.asarray(leaf)
     head = f"{value.dtype}{value.shape}".encode()
-    crc = zlib.crc32(np.ascontiguousarray(value).data.cast("B"), zlib.crc32(head)) if value.size and value.dtype.kind != "V" else zlib.crc32(value.tobytes(), zlib.crc32(head))
+    crc = (
+      zlib.crc32(np.ascontiguousarray(value).data.cast("B"), zlib.crc32(head))
+      if value.size and value.dtype.kind != "V"
+      else zlib.crc32(value.tobytes(), zlib.crc32(head))
+    )
     result[trees.path_string(path)] = f"{crc:08x}"
   return result

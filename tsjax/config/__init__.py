@@ -1,10 +1,7 @@
 """Configs: specs, sections with their defaults, overrides, the checked run."""
 
-from tsjax.config.values import arguments
-from tsjax.config.sections import group
-from tsjax.config.sections import run
-from tsjax.config.sections import stage
-from tsjax.config.sections import term
+from tsjax.config.sections import group, run, stage, term
 from tsjax.config.specs import spec
+from tsjax.config.values import arguments
 
 __all__ = ["arguments", "group", "run", "spec", "stage", "term"]

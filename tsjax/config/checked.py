@@ -10,8 +10,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from tsjax.config import sections
-from tsjax.config import specs
+from tsjax.config import sections, specs
 from tsjax.core import errors
 
 _DICT = (config_dict.ConfigDict, config_dict.FrozenConfigDict, dict)
@@ -115,7 +114,9 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
   if origin is tuple:
     if not isinstance(value, list | tuple):
       raise errors.UserError(f"{key}={value!r}: expected a tuple, like (1, 2)")
-    return tuple(_typed(inner[0], v, f"{key}[{i}]") for i, v in enumerate(value))
+    return tuple(
+      _typed(inner[0], v, f"{key}[{i}]") for i, v in enumerate(value)
+    )
   if hint is Any:
     return value
   if hint is type(None):
@@ -129,8 +130,7 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
   ):
     return value
   raise errors.UserError(
-    f"{key}={value!r}: expected {_type_name(hint)}, not"
-    f" {type(value).__name__}"
+    f"{key}={value!r}: expected {_type_name(hint)}, not {type(value).__name__}"
   )
 
 
@@ -139,9 +139,11 @@ def _type_name(hint: Any) -> str:
     return "spec(...)"
   if hint is type(None):
     return "None"
-  return getattr(hint, "__name__", str(hint)) if not typing.get_args(
-    hint
-  ) else str(hint)
+  return (
+    getattr(hint, "__name__", str(hint))
+    if not typing.get_args(hint)
+    else str(hint)
+  )
 
 
 def _check_order(run: sections.Run) -> None:
@@ -187,7 +189,9 @@ def _check_stage(run: sections.Run, name: str) -> None:
   earlier = run.order[: run.order.index(name)]
   for teacher in stage.teachers:
     if teacher not in earlier:
-      why = "does not come before it" if teacher in run.stages else "is no stage"
+      why = (
+        "does not come before it" if teacher in run.stages else "is no stage"
+      )
       raise errors.UserError(
         f"{key}.teachers: {teacher!r} {why}: {errors.nearest(teacher, earlier)}"
       )
@@ -228,7 +232,9 @@ def _check_stage(run: sections.Run, name: str) -> None:
       )
     if not values:
       raise errors.UserError(f"{key}.arms.{arm}=(): name at least one value")
-    rates = [_typed(float, v, f"{key}.arms.{arm}[{i}]") for i, v in enumerate(values)]
+    rates = [
+      _typed(float, v, f"{key}.arms.{arm}[{i}]") for i, v in enumerate(values)
+    ]
     for i, rate in enumerate(rates):
       _not_negative(f"{key}.arms.{arm}[{i}]", rate)
     # As an arm's folder writes them.
@@ -296,7 +302,9 @@ def _check_term(
     raise errors.UserError(
       f"{key}.temperature={term.temperature}: the loss takes no temperature"
     )
-  if isinstance(term.temperature, float) and not 0 < term.temperature < math.inf:
+  if (
+    isinstance(term.temperature, float) and not 0 < term.temperature < math.inf
+  ):
     raise errors.UserError(
       f"{key}.temperature={term.temperature}: must be above 0"
     )

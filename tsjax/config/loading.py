@@ -4,6 +4,7 @@ A config is a Python file and is run: load only files that you trust.
 """
 
 from collections.abc import Sequence
+import copy
 import hashlib
 import importlib.util
 import inspect
@@ -14,14 +15,11 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from tsjax.config import values
-from tsjax.config import specs
+from tsjax.config import specs, values
 from tsjax.core import errors
 
 
-def load(
-  name: str, overrides: Sequence[str] = ()
-) -> config_dict.ConfigDict:
+def load(name: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
   """Loads `FILE` or `FILE:ARGUMENT` and applies overrides.
 
   Args:
@@ -49,18 +47,28 @@ def load(
       f"{path}: get_config returned {type(config).__name__}, not a ConfigDict:"
       " end it with `return c`, where c = tsjax.config.run(...)"
     )
+  _unshare(config, {})
   for item in overrides:
     override(config, item)
   return config
+
+
+def _unshare(node: config_dict.ConfigDict, seen: dict[int, Any]) -> None:
+  """Copies a section that stands in two places: an override means one."""
+  for name in node:
+    child = node[name]
+    if isinstance(child, config_dict.ConfigDict):
+      if id(child) in seen:
+        node[name] = child = copy.deepcopy(child)
+      seen[id(child)] = child
+      _unshare(child, seen)
 
 
 def override(config: config_dict.ConfigDict, item: str) -> None:
   """Applies one "a.b.c=value"; the value is read as the old one's type."""
   path, equals, text = item.partition("=")
   if not equals:
-    raise errors.UserError(
-      f"--config.{item}: write --config.{item}=VALUE"
-    )
+    raise errors.UserError(f"--config.{item}: write --config.{item}=VALUE")
   parts = path.split(".")
   node: Any = config
   for depth, part in enumerate(parts):
@@ -111,7 +119,7 @@ def _module(path: pathlib.Path) -> Any:
 
 
 def _line(error: BaseException, path: str | pathlib.Path) -> str:
-  """":12", the last line of the config file that led to the error, or ""."""
+  """The last line of the file that led to the error, as ":12", or ""."""
   # Python compiles the file under its absolute path.
   absolute = os.path.abspath(path)
   if isinstance(error, SyntaxError) and error.filename == absolute:

@@ -4,6 +4,7 @@
 reads it back into these frozen classes.
 """
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -141,37 +142,18 @@ def section(cls: type, **values: Any) -> config_dict.ConfigDict:
         f"{cls.__name__.lower()} has no key {name!r}:"
         f" {errors.nearest(name, fields)}"
       )
-  result = _Section()
+  result = specs.Entries(type_safe=False)
   for name, field in fields.items():
     if name in values:
-      result[name] = _writable(values[name])
+      # Two stages may be given one term, and only one of them be changed later.
+      result[name] = copy.deepcopy(values[name])
     elif field.default is not dataclasses.MISSING:
       result[name] = field.default
     elif field.default_factory is not dataclasses.MISSING:
       made = field.default_factory()
-      result[name] = section(type(made)) if made != {} else _writable(made)
+      result[name] = section(type(made)) if made != {} else made
     elif str(field.type).startswith("dict"):
-      result[name] = _writable({})
-  return result
-
-
-class _Section(config_dict.ConfigDict):
-  """Keeps entries in the order written: the first group that matches wins."""
-
-  def __init__(self):
-    super().__init__(type_safe=False, sort_keys=False)
-
-  def __setitem__(self, key: str, value: Any) -> None:
-    # ConfigDict itself would sort the keys of a plain dict.
-    super().__setitem__(key, _writable(value))
-
-
-def _writable(value: Any) -> Any:
-  if not isinstance(value, dict):
-    return value
-  result = _Section()
-  for name, item in value.items():
-    result[name] = _writable(item)
+      result[name] = {}
   return result
 
 

@@ -6,6 +6,7 @@ command line.
 """
 
 from collections.abc import Callable
+import copy
 import functools
 import inspect
 from typing import Any
@@ -22,7 +23,12 @@ _RUN_FIELDS = ("parent", "name", "dtype", "axis_name")
 
 def qualified_name(function: Callable[..., Any]) -> str:
   """`module.name` of a callable, as errors and manifests show it."""
-  return f"{function.__module__}.{function.__qualname__}"
+  if isinstance(function, functools.partial):
+    return f"partial({qualified_name(function.func)})"
+  name = getattr(function, "__qualname__", None) or getattr(
+    function, "__name__", type(function).__qualname__
+  )
+  return f"{getattr(function, '__module__', '')}.{name}"
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -54,7 +60,17 @@ def spec(
   """
   if not callable(function):
     raise errors.UserError(f"spec({function!r}): not a function or a class")
+  if isinstance(function, functools.partial):
+    raise errors.UserError(
+      f"spec({qualified_name(function)}): give the function to spec, and the"
+      " partial's arguments as keywords"
+    )
   known = parameters(function)
+  if CALL in known:
+    raise errors.UserError(
+      f"spec({qualified_name(function)}): an argument named {CALL!r} cannot be"
+      " recorded; rename it"
+    )
   has_rest = any(p.kind is p.VAR_KEYWORD for p in known.values())
   for name in keywords:
     if name not in known and not has_rest:
@@ -62,30 +78,49 @@ def spec(
         f"{qualified_name(function)} takes no argument {name!r}:"
         f" {errors.nearest(name, known)}"
       )
-  result = config_dict.ConfigDict({CALL: function}, sort_keys=False)
+  result = Entries(type_safe=True)
+  result[CALL] = function
   for name, parameter in known.items():
     if name in keywords or parameter.default is parameter.empty:
       continue
-    # None has no type of its own, so that a later override may set any value.
-    default = parameter.default
-    result[name] = (
-      config_dict.placeholder(object) if default is None else default
-    )
+    result[name] = parameter.default
   for name, value in keywords.items():
-    result[name] = _writable(value)
+    result[name] = value
   return result
 
 
-def _writable(value: Any) -> Any:
-  if value is None:
-    return config_dict.placeholder(object)
-  if not isinstance(value, dict):
-    return value
-  # In the order written, with any key: patterns are tried one after the other.
-  result = config_dict.ConfigDict(sort_keys=False, allow_dotted_keys=True)
-  for name, item in value.items():
-    result[name] = _writable(item)
-  return result
+class Entries(config_dict.ConfigDict):
+  """A `ConfigDict` in the order written, with any text as a key.
+
+  Groups and patterns are tried one after the other, and a plain ConfigDict
+  sorts them and takes no key with a dot.
+
+  Args:
+    type_safe: whether a value keeps its type when it is replaced.
+  """
+
+  def __init__(self, *, type_safe: bool):
+    super().__init__(
+      type_safe=type_safe, sort_keys=False, allow_dotted_keys=True
+    )
+
+  def __setitem__(self, key: str, value: Any) -> None:
+    if isinstance(value, dict):
+      entries = Entries(type_safe=self.is_type_safe)
+      for name, item in value.items():
+        entries[name] = item
+      value = entries
+    elif value is None and self.is_type_safe and key not in self:
+      # None has no type of its own, so that an override may set any value.
+      value = config_dict.placeholder(object)
+    super().__setitem__(key, value)
+
+  def __deepcopy__(self, memo: dict[int, Any]) -> "Entries":
+    del memo  # A section that stands in it twice is copied twice.
+    result = Entries(type_safe=self.is_type_safe)
+    for name in self:
+      result[name] = copy.deepcopy(self[name])
+    return result
 
 
 def is_spec(value: Any) -> bool:
@@ -111,8 +146,7 @@ def build(value: config_dict.ConfigDict, *supplied: Any, **more: Any) -> Any:
   for name in value:
     if name == CALL:
       continue
-    item = value[name]
-    keywords[name] = build(item) if is_spec(item) else _plain(item)
+    keywords[name] = _built(value[name])
   keywords.update(more)
   try:
     inspect.signature(value[CALL]).bind(*supplied, **keywords)
@@ -130,11 +164,7 @@ def partial(value: config_dict.ConfigDict) -> Callable[..., Any]:
   """
   if inspect.isclass(value[CALL]):
     return build(value)
-  keywords = {
-    name: build(value[name]) if is_spec(value[name]) else _plain(value[name])
-    for name in value
-    if name != CALL
-  }
+  keywords = {name: _built(value[name]) for name in value if name != CALL}
   return functools.partial(value[CALL], **keywords)
 
 
@@ -144,7 +174,12 @@ def called(value: config_dict.ConfigDict) -> Callable[..., Any]:
   return function.__call__ if inspect.isclass(function) else function
 
 
-def _plain(item: Any) -> Any:
+def _built(item: Any) -> Any:
+  if is_spec(item):
+    return build(item)
   if isinstance(item, config_dict.ConfigDict | config_dict.FrozenConfigDict):
-    return {k: _plain(item[k]) for k in item}
-  return tuple(item) if isinstance(item, list) else item
+    return {k: _built(item[k]) for k in item}
+  # Not of named tuples, whose type would be lost.
+  if type(item) in (list, tuple):
+    return tuple(_built(i) for i in item)
+  return item

@@ -20,14 +20,12 @@ def parse_value(text: str, like: Any, *, key: str) -> Any:
   """
   if isinstance(like, str):
     return text
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError, TypeError):
-    lowered = {"true": True, "false": False, "none": None}
-    value = lowered.get(text.lower(), text)
+  value = _literal(text)
   if like is None:
     return value
   if isinstance(like, list | tuple):
+    if isinstance(value, str) and "," in value:  # teacher,student
+      value = [_literal(part.strip()) for part in text.split(",")]
     value = value if isinstance(value, list | tuple) else (value,)
     return type(like)(value)
   if isinstance(like, float) and isinstance(value, int):
@@ -39,6 +37,13 @@ def parse_value(text: str, like: Any, *, key: str) -> Any:
   raise errors.UserError(
     f"{key}={text!r}: expected {type(like).__name__}, like {like!r}"
   )
+
+
+def _literal(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, TypeError):
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def arguments(text: str | None, **defaults: Any) -> types.SimpleNamespace:

@@ -1,5 +1,6 @@
 """Durations: "300 steps", "2 epochs", "10000 examples", "10%"."""
 
+import fractions
 import math
 import re
 
@@ -41,7 +42,8 @@ def steps(
       f"{key}={duration!r} is not a duration: write 300, '2 epochs',"
       " '5000 examples' or '10%'"
     )
-  number, unit = float(match[1]), match[2].lower().rstrip("s")
+  # Exact: 0.55 epochs of 100 are 55, and 55.00000000000001 would be 56.
+  number, unit = fractions.Fraction(match[1]), match[2].lower().rstrip("s")
   if unit == "%":
     if total is None:
       raise errors.UserError(

@@ -4,6 +4,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from tsjax.core import precision
+
 
 @flax.struct.dataclass
 class Mean:
@@ -22,8 +24,7 @@ class Mean:
 
     A value behind a false mask cannot reach the result, not even as NaN.
     """
-    values = jnp.asarray(values)
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = precision.at_least_float32(jnp.asarray(values))
     if mask is None:
       return cls(values.sum(), jnp.asarray(values.size, values.dtype))
     mask = jnp.broadcast_to(
@@ -37,4 +38,5 @@ class Mean:
 
   def value(self) -> jax.Array:
     """total / count, and 0 where nothing was counted."""
-    return self.total / jnp.maximum(self.count, 1)
+    # A count may be a weight, or a replica's share, and below 1.
+    return self.total / jnp.where(self.count > 0, self.count, 1)

@@ -11,7 +11,7 @@ def stream(name: str) -> int:
 
 
 def key(seed: jax.Array | int, name: str, step: jax.Array | int = 0):
-  """The key of stream `name` at `step`; all arguments but the name may be traced.
+  """The key of stream `name` at `step`; all but the name may be traced.
 
   Args:
     seed: the run's seed.

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import math
 
-from tsjax.core import durations
-from tsjax.core import errors
+from tsjax.core import durations, errors
 
 Schedule = Callable[[int], float]
 

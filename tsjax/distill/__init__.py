@@ -1,1 +1,1 @@
-"""Who is teacher and who is student: forwards, terms, transfer, interpolation."""
+"""Teachers and students: forwards, terms, transfer, interpolation."""

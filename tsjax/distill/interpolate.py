@@ -1,12 +1,13 @@
 """The interpolation equation between a student and a teacher of one shape."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tsjax.core import errors
-from tsjax.core import trees
+from tsjax.core import errors, precision, trees
 
 
 def interpolate(student: Any, teacher: Any, alpha: jax.Array | float) -> Any:
@@ -29,33 +30,75 @@ def interpolate(student: Any, teacher: Any, alpha: jax.Array | float) -> Any:
     alpha: a number, may be traced.
 
   Raises:
-    UserError: a leaf is missing or of another shape.
+    UserError: a leaf is missing, or of another shape or dtype.
   """
   _check(student, teacher)
+  # A plain number at an end needs no arithmetic, nor its compilation.
+  end = alpha if isinstance(alpha, int | float) else None
   alpha = jnp.asarray(alpha, jnp.float32)
 
   def leaf(path: str, s: Any, t: Any) -> jax.Array:
     s, t = jnp.asarray(s), jnp.asarray(t)
+    if s.dtype != t.dtype:
+      raise errors.UserError(
+        f"interpolate: leaf {path!r} is {s.dtype} in the student and {t.dtype}"
+        " in the teacher"
+      )
+    if end in (0, -1):
+      return s if end else t
     if not jnp.issubdtype(t.dtype, jnp.floating):
       return jnp.where(alpha == -1, s, t)
-    value = _line(s, t, alpha)
-    if path.rpartition("/")[2] == "var":
-      value = jnp.maximum(value, 0)
-    return jnp.where(alpha == 0, t, jnp.where(alpha == -1, s, value))
+    return _leaf(s, t, alpha, is_variance=path.rpartition("/")[2] == "var")
 
   return trees.map_paths(leaf, student, teacher)
 
 
-def _line(s: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Array:
-  """t + alpha * (t - s) with every rounding error carried along."""
+@functools.partial(jax.jit, static_argnames="is_variance")
+def _leaf(
+  s: jax.Array, t: jax.Array, alpha: jax.Array, *, is_variance: bool
+) -> jax.Array:
   dtype = t.dtype
-  wide = jnp.promote_types(dtype, jnp.float32)
+  value = _line(s, t, alpha)
+  if is_variance:
+    value = jnp.maximum(value, 0)
+  # Chosen as integers: a bfloat16 on its way through float32 loses NaN's bits.
+  unsigned = jnp.dtype(f"uint{8 * t.dtype.itemsize}")
+  s, t, value = (
+    jax.lax.bitcast_convert_type(x, unsigned) for x in (s, t, value)
+  )
+  chosen = jnp.where(alpha == 0, t, jnp.where(alpha == -1, s, value))
+  return jax.lax.bitcast_convert_type(chosen, dtype)
+
+
+def _line(s: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Array:
+  """t + alpha * (t - s), summed from parts that are exact.
+
+  Every product here is exact, so that a compiler may contract it with a sum.
+  """
+  dtype = t.dtype
+  wide = precision.accumulator(dtype)
   s, t, alpha = s.astype(wide), t.astype(wide), alpha.astype(wide)
-  difference, difference_error = _two_sum(t, -s)
-  product, product_error = _two_product(alpha, difference)
-  total, total_error = _two_sum(t, product)
-  rest = total_error + (product_error + alpha * difference_error)
-  return (total + rest).astype(dtype)
+  # A power of two, exact, so that no part overflows or vanishes.
+  size = jnp.maximum(jnp.abs(s), jnp.abs(t))
+  exponent = jnp.where(size > 2.0**60, -60, jnp.where(size < 2.0**-60, 60, 0))
+  s, t = jnp.ldexp(s, exponent), jnp.ldexp(t, exponent)
+  terms = [t]
+  for difference in _two_sum(t, -s):
+    for part in _split(difference):
+      terms.extend(factor * part for factor in _split(alpha))
+  value = _sum(terms)
+  # Infinities have no exact parts.
+  value = jnp.where(jnp.isfinite(value), value, t + alpha * (t - s))
+  return jnp.ldexp(value, -exponent).astype(dtype)
+
+
+def _sum(terms: list[jax.Array]) -> jax.Array:
+  """The sum as if in threefold precision (Ogita, Rump and Oishi 2005, SumK)."""
+  terms = list(terms)
+  for _ in range(2):
+    for i in range(1, len(terms)):
+      terms[i], terms[i - 1] = _two_sum(terms[i], terms[i - 1])
+  return sum(terms[1:-1], start=terms[0]) + terms[-1]
 
 
 def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -65,20 +108,17 @@ def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
   return total, (a - (total - b_part)) + (b - b_part)
 
 
-def _two_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The rounded product and its exact error (Dekker, Veltkamp's split)."""
-  product = a * b
-  (a_high, a_low), (b_high, b_low) = _split(a), _split(b)
-  error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + (
-    a_low * b_low
-  )
-  return product, error
-
-
 def _split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  bits = jnp.finfo(x.dtype).nmant + 1
-  scaled = x * jnp.asarray(2.0 ** ((bits + 1) // 2) + 1, x.dtype)
-  high = scaled - (scaled - x)
+  """The leading half of the digits, and the rest.
+
+  By bits: Veltkamp's split by a product overflows, and a contracted
+  multiply-add undoes it.
+  """
+  unsigned = jnp.uint64 if x.dtype == jnp.float64 else jnp.uint32
+  digits = jnp.finfo(x.dtype).nmant + 1
+  keep = ~np.asarray(2 ** (-(-digits // 2)) - 1, unsigned)
+  bits = jax.lax.bitcast_convert_type(x, unsigned) & keep
+  high = jax.lax.bitcast_convert_type(bits, x.dtype)
   return high, x - high
 
 

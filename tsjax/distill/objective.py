@@ -9,11 +9,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tsjax.config import checked
-from tsjax.config import sections
-from tsjax.config import specs
-from tsjax.core import errors
-from tsjax.core import metrics
+from tsjax.config import checked, sections, specs
+from tsjax.core import errors, metrics
 from tsjax.distill import forward
 
 
@@ -143,9 +140,7 @@ def evaluate(
   means: dict[str, metrics.Mean] = {}
   collections: dict[str, Any] = {}
   for term in terms:
-    given = arguments(
-      term, students, teachers, batch, temperatures[term.name]
-    )
+    given = arguments(term, students, teachers, batch, temperatures[term.name])
     mask = _mask(term, batch)
     share = 1.0
     if term.coupled and axis_name is not None:

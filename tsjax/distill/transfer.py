@@ -12,8 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tsjax.core import errors
-from tsjax.core import trees
+from tsjax.core import errors, trees
 from tsjax.distill import interpolate
 
 
@@ -86,7 +85,7 @@ def from_stage(
     variables: the student's own initialisation.
     stages: variables by earlier stage.
     stage: the stage to start from.
-    rename: student's pattern -> teacher's template, as in `re.sub` over whole
+    rename: student's pattern -> teacher's template, as in `re.sub`, over whole
       paths; the first that matches wins. It picks layers too:
       `{"params/layer_(0)/(.*)": r"params/layer_5/\\2"}`.
     only: pattern of the student's paths that may be transferred.
@@ -101,7 +100,8 @@ def from_stage(
     The variables, and the account of every leaf.
 
   Raises:
-    UserError: no such stage, or nothing at all was transferred.
+    UserError: no such stage, a pattern that is none, or nothing at all was
+      transferred.
   """
   if stage not in stages:
     raise errors.UserError(
@@ -112,9 +112,9 @@ def from_stage(
   result, leaves = {}, []
   for path, own in ours.items():
     source = _source(path, rename or {})
-    found = theirs.get(source) if re.fullmatch(only, path) else None
+    found = theirs.get(source) if _match(only, path, "only") else None
     value, kind, note = _fit(own, found)
-    if kind == "sliced" and unlike and re.fullmatch(unlike, path):
+    if kind == "sliced" and unlike and _match(unlike, path, "unlike"):
       kind = "unlike"
     if kind == "unlike" and not take_unlike:
       value, kind = None, "missing"
@@ -126,9 +126,9 @@ def from_stage(
       value = jnp.asarray(value, own.dtype)
       # The last name stays in the path: rules for leaves read it.
       name = path.rpartition("/")[2]
-      result[path] = interpolate.interpolate(
-        {name: own}, {name: value}, alpha
-      )[name]
+      result[path] = interpolate.interpolate({name: own}, {name: value}, alpha)[
+        name
+      ]
   account = Account(tuple(leaves))
   if all(leaf.kind == "missing" for leaf in leaves):
     raise errors.UserError(
@@ -140,9 +140,25 @@ def from_stage(
 
 def _source(path: str, rename: Mapping[str, str]) -> str:
   for pattern, template in rename.items():
-    if re.fullmatch(pattern, path):
-      return re.sub(pattern, template, path)
+    match = _match(pattern, path, "rename")
+    if match:
+      # Not `re.sub`: it finds ".*" once more in the empty rest of the path.
+      try:
+        return match.expand(template)
+      except (re.error, IndexError) as e:
+        raise errors.UserError(
+          f"start.rename[{pattern!r}]={template!r} is no template: {e}"
+        ) from e
   return path
+
+
+def _match(pattern: str, path: str, key: str) -> re.Match[str] | None:
+  try:
+    return re.fullmatch(pattern, path)
+  except re.error as e:
+    raise errors.UserError(
+      f"start.{key}: {pattern!r} is not a regular expression: {e}"
+    ) from e
 
 
 def _fit(own: Any, found: Any) -> tuple[Any, str, str]:

@@ -15,14 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tsjax.config import checked
-from tsjax.config import sections
-from tsjax.config import specs
-from tsjax.core import errors
-from tsjax.core import schedules
+from tsjax.config import checked, sections, specs
+from tsjax.core import errors, schedules
 from tsjax.data import splits as splits_lib
-from tsjax.distill import forward
-from tsjax.distill import objective
+from tsjax.distill import forward, objective
 from tsjax.optim import groups as groups_lib
 from tsjax.sharding import mesh as mesh_lib
 from tsjax.train import program as program_lib
@@ -115,7 +111,7 @@ class Parts:
 
   @functools.cached_property
   def _predict(self) -> Callable[[str, str], Callable[[Any, Any], jax.Array]]:
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def make(model: str, view: str) -> Callable[[Any, Any], jax.Array]:
       return program_lib.make_predict(
         self.modules[model],
@@ -256,7 +252,7 @@ def _stage(
   if config.examples == "labelled":
     split = splits_lib.only_labelled(split)
   timeline = _timeline(config, split.size, run.data.batch_size, key)
-  example = _example(split, run.data.batch_size)
+  example = _keyed("config.data.source", _example, split, run.data.batch_size)
   terms = _keyed(f"{key}.objective", objective.bind, config)
   trained = {m: modules[m] for m in checked.trained(config)}
   teaching = {t: modules[earlier[t].model] for t in config.teachers}
@@ -298,7 +294,9 @@ def _stage(
     stage.steps_of(getattr(config, field), field)
   scalars = jax.tree.map(lambda x: x[0], stage.scalars(0, 1.0, 0, 1))
   _traced(
-    step_lib.make_step(structure), (program.abstract, taught, example, scalars), key
+    step_lib.make_step(structure),
+    (program.abstract, taught, example, scalars),
+    key,
   )
   if config.start is not None:
     before = {n: _variables(s) for n, s in earlier.items()}
@@ -473,5 +471,9 @@ def _with_optimizer(
   optimizer = _built(
     config.optimizer, f"{key}.optimizer", decays, needs=("init", "update")
   )
-  _traced(optimizer.init, (state.params,), f"{key}.optimizer")
+  _traced(
+    lambda params: optimizer.update(params, optimizer.init(params), params),
+    (state.params,),
+    f"{key}.optimizer",
+  )
   return dataclasses.replace(structure, optimizer=optimizer, rates=rates), sizes

@@ -14,9 +14,7 @@ from ml_collections import config_dict
 import numpy as np
 
 from tsjax.checkpoint import store as store_lib
-from tsjax.config import checked
-from tsjax.config import loading
-from tsjax.config import specs
+from tsjax.config import checked, loading, specs
 from tsjax.core import errors
 from tsjax.data import pipeline
 from tsjax.evaluate import split as split_lib
@@ -24,9 +22,8 @@ from tsjax.loop import arm as arm_lib
 from tsjax.loop import build
 from tsjax.loop import feed as feed_lib
 from tsjax.loop import results as results_lib
-from tsjax.report import page
+from tsjax.report import page, writers
 from tsjax.report import progress as progress_lib
-from tsjax.report import writers
 
 FORMAT = 1
 # Keys that may change between two starts of one run.
@@ -221,9 +218,7 @@ class Experiment:
       },
     )
 
-  def _train_stage(
-    self, name: str, progress: progress_lib.Progress
-  ) -> None:
+  def _train_stage(self, name: str, progress: progress_lib.Progress) -> None:
     built = self.parts.stages[name]
     rates = self._rates(name)
     todo = [
@@ -325,13 +320,10 @@ def _summary(name: str, seed: int, record: Mapping[str, Any]) -> str:
   )
 
 
-def _differences(
-  before: Any, now: Any, key: str
-) -> list[tuple[str, Any, Any]]:
+def _differences(before: Any, now: Any, key: str) -> list[tuple[str, Any, Any]]:
   if isinstance(before, dict) and isinstance(now, dict):
     found = []
     for name in sorted(before.keys() | now.keys()):
       found += _differences(before.get(name), now.get(name), f"{key}.{name}")
     return found
   return [] if before == now else [(key, before, now)]
-

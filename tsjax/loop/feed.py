@@ -44,9 +44,7 @@ class Feed:
       )
     self._fields = (*fields, "epoch", "mask")
 
-  def steps(
-    self, seed: int, start: int
-  ) -> "_Rows | _Batches":
+  def steps(self, seed: int, start: int) -> "_Rows | _Batches":
     """A stream of batches for one seed, from step `start` on."""
     order = order_lib.Order(self._split.size, seed)
     if self.resident is not None:

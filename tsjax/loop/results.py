@@ -191,9 +191,7 @@ def _line(
     begun = experiment.start(name, seed).variables(built.model)
     ended = experiment.variables(name, seed)
     losses.append(
-      [
-        _loss(experiment, name, along(begun, ended, alpha)) for alpha in alphas
-      ]
+      [_loss(experiment, name, along(begun, ended, alpha)) for alpha in alphas]
     )
   return {"alpha": alphas, "loss": losses}
 
@@ -204,4 +202,3 @@ def _loss(
   scores, fields = experiment.scores(name, variables, "validation")
   metrics = experiment.parts.task.metrics(scores, fields)
   return metrics["cross_entropy"]
-

@@ -241,8 +241,8 @@ def taps(
         j : j + (columns - 1) * strides[1] + 1 : strides[1],
       ]
       total = total + jnp.einsum(
-        "ngc,cgf->ngf",
-        window.reshape(-1, groups, channels),
+        "nhwgc,cgf->nhwgf",
+        window.reshape(batch, rows, columns, groups, channels),
         kernel[i, j].reshape(channels, groups, -1),
         preferred_element_type=sum_dtype,
       )

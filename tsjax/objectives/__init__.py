@@ -4,8 +4,7 @@ What a loss reads it names in its signature: `student`, `teacher`, `target`,
 `mask`, `temperature`. It neither averages nor weighs.
 """
 
-from tsjax.objectives.features import attention_transfer
-from tsjax.objectives.features import Hint
+from tsjax.objectives.features import Hint, attention_transfer
 from tsjax.objectives.labels import cross_entropy
 from tsjax.objectives.logits import soft_targets
 

@@ -6,8 +6,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tsjax.core import errors
-from tsjax.objectives import precision
+from tsjax.core import errors, precision
 
 
 class Hint(nn.Module):
@@ -22,7 +21,7 @@ class Hint(nn.Module):
 
   @nn.compact
   def __call__(self, student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Features `[batch, ..., channels]` that agree but in channels -> `[batch]`.
+    """Features `[batch, ..., channels]`, of any channels, to `[batch]`.
 
     Raises:
       UserError: the shapes differ in more than the channels.
@@ -61,9 +60,12 @@ def attention_transfer(
 
   Returns:
     `[batch]`, at least float32.
+
+  Raises:
+    UserError: unequal numbers of taps, unequal resolutions, or no positions.
   """
-  if not isinstance(student, Sequence):
-    student, teacher = (student,), (teacher,)
+  student = student if isinstance(student, Sequence) else (student,)
+  teacher = teacher if isinstance(teacher, Sequence) else (teacher,)
   if len(student) != len(teacher):
     raise errors.UserError(
       f"attention_transfer: {len(student)} student taps and {len(teacher)}"
@@ -75,6 +77,11 @@ def attention_transfer(
       raise errors.UserError(
         f"attention_transfer: student tap {s.shape} and teacher tap {t.shape}"
         " differ in more than channels; choose taps of one resolution"
+      )
+    if s.ndim < 3:
+      raise errors.UserError(
+        f"attention_transfer: tap {s.shape} has no positions; choose one of"
+        " shape [batch, height, width, channels]"
       )
     difference = _activity(s, power) - _activity(t, power)
     total += jnp.square(difference).mean(axis=-1)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from tsjax.objectives import precision
+from tsjax.core import precision
 
 
 def cross_entropy(
@@ -25,5 +25,9 @@ def cross_entropy(
   classes = student.shape[-1]
   one_hot = jax.nn.one_hot(target, classes, dtype=log_probabilities.dtype)
   if label_smoothing:
-    one_hot = one_hot * (1.0 - label_smoothing) + label_smoothing / classes
-  return -jnp.sum(one_hot * log_probabilities, axis=-1)
+    is_class = one_hot.sum(axis=-1, keepdims=True)
+    one_hot = one_hot * (1.0 - label_smoothing)
+    one_hot = one_hot + is_class * (label_smoothing / classes)
+  # An excluded class (logit -inf) that is not the label contributes 0.
+  parts = jnp.where(one_hot > 0, one_hot * log_probabilities, 0.0)
+  return -jnp.sum(parts, axis=-1)

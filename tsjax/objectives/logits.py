@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from tsjax.objectives import precision
+from tsjax.core import precision
 
 
 def soft_targets(
-  student: jax.Array, teacher: jax.Array, *, temperature: jax.Array | float = 1.0
+  student: jax.Array,
+  teacher: jax.Array,
+  *,
+  temperature: jax.Array | float = 1.0,
 ) -> jax.Array:
   """`T^2 KL(softmax(teacher / T) || softmax(student / T))`.
 
@@ -24,8 +27,12 @@ def soft_targets(
   Returns:
     `[...]`, at least float32; never negative but for rounding.
   """
-  student = jax.nn.log_softmax(precision.at_least_float32(student) / temperature)
-  teacher = jax.nn.log_softmax(precision.at_least_float32(teacher) / temperature)
+  student = jax.nn.log_softmax(
+    precision.at_least_float32(student) / temperature
+  )
+  teacher = jax.nn.log_softmax(
+    precision.at_least_float32(teacher) / temperature
+  )
   return kl(teacher, student) * temperature**2
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tsjax.core import errors
-from tsjax.core import trees
+from tsjax.core import errors, trees
 
 
 class Group(Protocol):

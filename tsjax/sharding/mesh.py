@@ -6,9 +6,7 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-from jax.sharding import Mesh
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tsjax.core import errors
 
@@ -43,7 +41,8 @@ def make_mesh(*, data: int, fsdp: int) -> Mesh:
   sizes = {"data": data, "fsdp": fsdp}
   free = [name for name, size in sizes.items() if size == -1]
   fixed = math.prod(size for size in sizes.values() if size != -1)
-  if len(free) > 1 or fixed < 1 or count % fixed:
+  bad = any(size < 1 and size != -1 for size in sizes.values())
+  if bad or len(free) > 1 or count % fixed:
     raise errors.UserError(
       f"config.mesh={sizes}: does not fill {count} devices; sizes must multiply"
       " to that, with at most one -1"

@@ -16,8 +16,7 @@ import numpy as np
 
 from tsjax.core import metrics as metrics_lib
 from tsjax.core import random
-from tsjax.distill import forward
-from tsjax.distill import objective
+from tsjax.distill import forward, objective
 from tsjax.sharding import mesh as mesh_lib
 from tsjax.train import state as state_lib
 from tsjax.train import step as step_lib
@@ -49,9 +48,7 @@ def initial_state(
 ) -> state_lib.TrainState:
   """The state before the first step, boxed with the axes' names."""
   batch = {k: jnp.zeros(v.shape, v.dtype) for k, v in example.items()}
-  inputs = step_lib.apply_view(
-    structure, structure.student_view, batch, seed
-  )
+  inputs = step_lib.apply_view(structure, structure.student_view, batch, seed)
   teacher_inputs = step_lib.apply_view(
     structure, structure.teacher_view or structure.student_view, batch, seed
   )
@@ -67,9 +64,9 @@ def initial_state(
     for name, module in structure.models.items()
   }
   taught = {
-    name: forward.forward(
-      module, teachers[name], teacher_inputs, train=False
-    )[0]
+    name: forward.forward(module, teachers[name], teacher_inputs, train=False)[
+      0
+    ]
     for name, module in structure.teachers.items()
   }
   given = {

@@ -11,8 +11,7 @@ import optax
 
 from tsjax.core import metrics as metrics_lib
 from tsjax.core import random
-from tsjax.distill import forward
-from tsjax.distill import objective
+from tsjax.distill import forward, objective
 from tsjax.train import state as state_lib
 
 Batch = Mapping[str, Any]

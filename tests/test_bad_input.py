@@ -1,0 +1,209 @@
+"""Every mistake costs its maker one line, and before anything is written."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import bad_input_cases as cases
+from tsjax import main
+from tsjax.config import loading
+from tsjax.loop import arm
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch, capsys):
+  """Runs a command that must fail as a user's mistake; returns its line."""
+  write_arrays(tmp_path, arrays())
+  write_config(tmp_path)
+
+  def train(*_):
+    raise AssertionError("training began")
+
+  monkeypatch.setattr(arm, "train", train)
+  before = signal.getsignal(signal.SIGTERM)
+
+  def run(command: str) -> str:
+    there = content(tmp_path)
+    code = main.main(command.replace("TMP", str(tmp_path)).split())
+    out, error = capsys.readouterr()
+    assert code == 1
+    assert not out
+    assert content(tmp_path) == there
+    return line(error, tmp_path)
+
+  yield run
+  signal.signal(signal.SIGTERM, before)
+
+
+def arrays() -> dict[str, np.ndarray]:
+  """A data set of 4 classes and 4x4 pixels."""
+  rng = np.random.default_rng(0)
+  return {
+    f"{split}/{field}": value
+    for split, size in (("train", 80), ("test", 16))
+    for field, value in (
+      ("image", rng.random((size, 4, 4, 1), np.float32)),
+      ("label", np.arange(size) % 4),
+    )
+  }
+
+
+def write_arrays(folder: pathlib.Path, values: dict[str, np.ndarray]) -> None:
+  np.savez(folder / "tiny.npz", **values)
+
+
+def write_config(folder: pathlib.Path, edit: str = "") -> None:
+  text = cases.CONFIG.replace("# EDIT", edit).replace("TMP", str(folder))
+  (folder / "mine.py").write_text(text)
+
+
+def content(folder: pathlib.Path) -> dict[str, bytes]:
+  """All files and folders but Python's own cache."""
+  return {
+    str(path): path.read_bytes() if path.is_file() else b""
+    for path in folder.rglob("*")
+    if "__pycache__" not in str(path)
+  }
+
+
+def line(error: str, folder: pathlib.Path) -> str:
+  """What was printed, which must be one line."""
+  assert error.startswith("tsjax: error: ")
+  assert error.count("\n") == 1 and error.endswith("\n")
+  assert "Traceback" not in error
+  return error.replace(str(folder), "TMP")
+
+
+@pytest.mark.parametrize("edit", cases.EDITS)
+def test_config_is_refused(edit, told, tmp_path):
+  write_config(tmp_path, edit)
+  assert cases.EDITS[edit] in told("fit --workdir=TMP/run --config=TMP/mine.py")
+
+
+@pytest.mark.parametrize("text", cases.FILES)
+def test_file_is_refused(text, told, tmp_path):
+  (tmp_path / "mine.py").write_text(text)
+  assert cases.FILES[text] in told("fit --workdir=TMP/run --config=TMP/mine.py")
+
+
+@pytest.mark.parametrize("command", cases.COMMANDS)
+def test_command_is_refused(command, told):
+  assert cases.COMMANDS[command] in told(command)
+
+
+@pytest.mark.parametrize("folder", cases.FOLDERS)
+def test_folder_is_refused(folder, told, tmp_path):
+  name, text, command = folder
+  path = tmp_path / "run" / name
+  path.parent.mkdir(parents=True)
+  path.write_text(text)
+  assert cases.FOLDERS[folder] in told(command)
+
+
+def test_folder_of_another_config_is_refused(told, tmp_path):
+  config = loading.load(str(tmp_path / "mine.py"))
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "run.json").write_text(
+    json.dumps({"config": loading.as_json(config)})
+  )
+  assert (
+    "TMP/run/run.json: config.stages.teacher.learning_rate was 0.001 and is"
+    " now 0.5; restore it, or use another --workdir"
+  ) in told(
+    "fit --workdir=TMP/run --config=TMP/mine.py"
+    " --config.stages.teacher.learning_rate=0.5"
+  )
+
+
+@pytest.mark.parametrize("name", cases.DATA)
+def test_data_are_refused(name, told, tmp_path):
+  path = tmp_path / "tiny.npz"
+  values = arrays()
+  match name:
+    case "train gone" | "test gone":
+      split = name.partition(" ")[0]
+      values = {k: v for k, v in values.items() if not k.startswith(split)}
+    case "label gone":
+      del values["train/label"], values["test/label"]
+    case "label too large":
+      values["test/label"][3] = 4
+    case "label negative":
+      values["train/label"][3] = -1
+    case "labels float":
+      values["train/label"] = values["train/label"].astype(np.float32)
+    case "lengths differ":
+      values["train/label"] = values["train/label"][1:]
+    case "empty":
+      values["test/image"] = values["test/image"][:0]
+      values["test/label"] = values["test/label"][:0]
+    case "not finite":
+      values["train/image"][3, 2, 1] = np.nan
+    case "objects":
+      values["train/name"] = np.array([None] * 80)
+    case "flat key":
+      values["train"] = values["train/image"]
+  write_arrays(tmp_path, values)
+  if name == "cut short":
+    path.write_bytes(path.read_bytes()[:1000])
+  assert cases.DATA[name] in told(
+    "fit --workdir=TMP/run --config=TMP/mine.py"
+  )
+
+
+def test_unedited_config_begins_to_train(told):
+  """Else every case above could fail for a reason of its own."""
+  with pytest.raises(AssertionError, match="training began"):
+    told("fit --workdir=TMP/run --config=TMP/mine.py")
+
+
+@pytest.mark.skipif(
+  not hasattr(os, "geteuid") or os.geteuid() == 0,
+  reason="root may write everywhere",
+)
+def test_folder_without_permission_is_refused(told, tmp_path):
+  closed = tmp_path / "closed"
+  closed.mkdir(mode=0o555)
+  assert "you may not write in TMP/closed" in told(
+    "fit --config=TMP/mine.py --workdir=TMP/closed/run"
+  )
+
+
+@pytest.mark.parametrize(
+  "command, wanted",
+  [
+    ("fit --config=TMP/mine.py", "required: --workdir"),
+    (
+      "fit --config=TMP/mine.py --workdir=TMP/run --config.data.batch_size=60",
+      "config.data.batch_size=60 does not divide over 8 parts (devices times"
+      " accumulation): use 56 or 64",
+    ),
+    (
+      "evaluate --config=TMP/mine.py --workdir=TMP/run",
+      "stage 'teacher' has not ended for seed 0",
+    ),
+  ],
+)
+def test_process_ends_with_code_1(command, wanted, tmp_path):
+  write_arrays(tmp_path, arrays())
+  write_config(tmp_path)
+  there = content(tmp_path)
+  flags = "--xla_force_host_platform_device_count=8"
+  ended = subprocess.run(
+    [sys.executable, "-m", "tsjax"]
+    + command.replace("TMP", str(tmp_path)).split(),
+    capture_output=True,
+    text=True,
+    timeout=120,
+    env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    cwd=pathlib.Path(main.__file__).parents[1],
+  )
+  assert ended.returncode == 1
+  assert not ended.stdout
+  assert wanted in line(ended.stderr, tmp_path)
+  assert content(tmp_path) == there
