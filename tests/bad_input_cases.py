@@ -71,7 +71,6 @@ def get_config(arg=None):
 
 # Lines of a config -> what the one line must hold.
 EDITS = {
-  # Names and order.
   "c.sedes = (0,)": "config.sedes is not known: did you mean 'seeds'",
   "c.model.x = 1": "get_config raised AttributeError",
   "student.lerning_rate = 0.1": (
@@ -142,7 +141,6 @@ EDITS = {
   "student.teacher_view = 'clean'": (
     "config.stages.student.teacher_view='clean' is no view: known: train"
   ),
-  # Types and ranges.
   "student.learning_rate = '0.1'": (
     "config.stages.student.learning_rate='0.1': expected float, not str"
   ),
@@ -207,7 +205,6 @@ EDITS = {
   ),
   "c.data.batch_size = 0": "config.data.batch_size=0: must be at least 1",
   "c.data.seed = -1": "config.data.seed: -1 is no seed",
-  # Terms.
   "student.objective.labels.temperature = 2.0": (
     "labels.temperature=2.0: the loss takes no temperature"
   ),
@@ -310,7 +307,6 @@ EDITS = {
     "config.stages.student.start: "
   ),
   # Data.
-  "c.data.source = spec(dict_of_arrays)": "get_config raised NameError",
   "c.data.source = spec(sources.npz)": (
     "config.data.source: spec(tsjax.data.sources.npz): missing a required"
     " argument: 'path'; set it in the spec"
@@ -339,28 +335,8 @@ EDITS = {
   ),
 }
 
-# A whole config file -> what the one line must hold.
-FILES = {
-  "x = 1\n": "TMP/mine.py defines no function get_config(arg)",
-  "x = 1\ndef get_config(arg:\n": "TMP/mine.py:2: SyntaxError: ",
-  "import os\nimport tsjaxx\n": (
-    "TMP/mine.py:2: ModuleNotFoundError: No module named 'tsjaxx'"
-  ),
-  "from tsjax.models import resnext\n": "TMP/mine.py:1: ImportError: ",
-  "def get_config(arg=None):\n  c = {}\n  return c['x']\n": (
-    "TMP/mine.py:3: get_config raised KeyError: 'x'"
-  ),
-  "def get_config(arg=None):\n  raise ValueError('two\\nlines')\n": (
-    "TMP/mine.py:2: get_config raised ValueError: two lines"
-  ),
-  "def get_config():\n  pass\n": "takes 0 positional arguments but 1 was given",
-  "def get_config(arg=None):\n  pass\n": (
-    "TMP/mine.py: get_config returned NoneType, not a ConfigDict: end it with"
-  ),
-}
-
-_FIT = "fit --workdir=TMP/run --config=TMP/mine.py"
-_EVALUATE = "evaluate --workdir=TMP/run --config=TMP/mine.py"
+FIT = "fit --workdir=TMP/run --config=TMP/mine.py"
+EVALUATE = "evaluate --workdir=TMP/run --config=TMP/mine.py"
 
 # A command, a file and its text -> what the one line must hold.
 COMMANDS = {
@@ -369,7 +345,7 @@ COMMANDS = {
   ),
   "fit --workdir=TMP/run": "required: --config; see `tsjax fit --help`",
   "fitt --workdir=TMP/run": "invalid choice: 'fitt'",
-  f"{_FIT} --confg.name=x": "unrecognized arguments: --confg.name=x",
+  f"{FIT} --confg.name=x": "unrecognized arguments: --confg.name=x",
   "fit --workdir=TMP/run --config=TMP/mien.py": (
     "--config=TMP/mien.py: no such file; did you mean 'TMP/mine.py'?"
   ),
@@ -379,25 +355,25 @@ COMMANDS = {
   "fit --workdir=TMP/run --config=TMP/tiny.npz": (
     "--config=TMP/tiny.npz: not a Python file"
   ),
-  f"{_FIT}:dat=x": "config argument 'dat' is not known: did you mean 'data'?",
-  f"{_FIT}:steps=many": "argument steps='many': expected int, like 4",
-  f"{_FIT}:steps": "config argument 'steps' needs a value: steps=4",
-  f"{_FIT} --config.data.batchsize=8": (
+  f"{FIT}:dat=x": "config argument 'dat' is not known: did you mean 'data'?",
+  f"{FIT}:steps=many": "argument steps='many': expected int, like 4",
+  f"{FIT}:steps": "config argument 'steps' needs a value: steps=4",
+  f"{FIT} --config.data.batchsize=8": (
     "--config.data.batchsize: config.data.batchsize is not known: did you mean"
     " 'batch_size'"
   ),
-  f"{_FIT} --config.stages.student=x": (
+  f"{FIT} --config.stages.student=x": (
     "--config.stages.student: only values can be overridden, and this is a"
     " section"
   ),
-  f"{_FIT} --config.data.batch_size=many": (
+  f"{FIT} --config.data.batch_size=many": (
     "--config.data.batch_size='many': expected int, like 16"
   ),
-  f"{_FIT} --config.data.batch_size 8": (
+  f"{FIT} --config.data.batch_size 8": (
     "--config.data.batch_size: write --config.data.batch_size=VALUE"
   ),
-  f"{_FIT} --config.seeds=a,b": "config.seeds[0]='a,b': expected int, not str",
-  f"{_FIT} --config.stages.student.clip=much": (
+  f"{FIT} --config.seeds=a,b": "config.seeds[0]='a': expected int, not str",
+  f"{FIT} --config.stages.student.clip=much": (
     "config.stages.student.clip='much': expected float or None"
   ),
   "fit --config=TMP/mine.py --workdir=": "--workdir= is empty: name a folder",
@@ -407,14 +383,12 @@ COMMANDS = {
   "fit --config=TMP/mine.py --workdir=TMP/mine.py/run": (
     "--workdir=TMP/mine.py/run: TMP/mine.py is a file; name another folder"
   ),
-  f"{_EVALUATE}": (
+  EVALUATE: (
     "TMP/run/teacher/seed_0/result.json: stage 'teacher' has not ended for seed"
     " 0; run `fit` with the same config and workdir first"
   ),
-  f"{_EVALUATE} --stage=studnet": (
-    "--stage='studnet': did you mean 'student'?"
-  ),
-  f"{_EVALUATE} --split=tset": "--split='tset': did you mean 'test'",
+  f"{EVALUATE} --stage=studnet": ("--stage='studnet': did you mean 'student'?"),
+  f"{EVALUATE} --split=tset": "--split='tset': did you mean 'test'",
   "report --workdir=TMP/run": (
     "TMP/run/report/results.json: no such file; `tsjax fit` writes it at the"
     " end of a run"
@@ -422,42 +396,4 @@ COMMANDS = {
   "report --workdir=TMP/run --config.name=x": (
     "--config.name=x: `tsjax report` reads no config"
   ),
-}
-
-# What lies in the run's folder, a command -> what the one line must hold.
-FOLDERS = {
-  ("report/results.json", '{"format": 1, "sta', "report --workdir=TMP/run"): (
-    "TMP/run/report/results.json: not JSON ("
-  ),
-  ("report/results.json", "[1]", "report --workdir=TMP/run"): (
-    "TMP/run/report/results.json: holds no results of a run"
-  ),
-  (
-    "report/results.json",
-    '{"format": 99, "stages": {}}',
-    "report --workdir=TMP/run",
-  ): "results have format=99, this page reads 1",
-}
-
-# Arrays of tiny.npz that are other than they should be -> the line.
-DATA = {
-  "train gone": "config.data: the source: has no split 'train'; known: test",
-  "test gone": "config.data: the source: has no split 'test'; known: train",
-  "label gone": "split 'train' has no field 'label'; known: image",
-  "label too large": (
-    "npz TMP/tiny.npz: split 'test' row 3 has label 4, outside 0..3; mend the"
-    " label or leave the row out"
-  ),
-  "label negative": "split 'train' row 3 has label -1, outside 0..",
-  "labels float": (
-    "labels of split 'train' are float32 [80]; store class numbers"
-  ),
-  "lengths differ": (
-    "split 'train' has arrays of different lengths: image 80, label 79"
-  ),
-  "empty": "split 'test' is empty; leave it out",
-  "not finite": "split 'train' row 3 is corrupt: 'image' has a value that is",
-  "objects": "cannot be read (Object arrays cannot be loaded",
-  "flat key": "key 'train' is not SPLIT/FIELD, such as 'train/image'",
-  "cut short": "npz TMP/tiny.npz: the file cannot be read (",
 }

@@ -15,6 +15,64 @@ from tsjax import main
 from tsjax.config import loading
 from tsjax.loop import arm
 
+# A whole config file -> what the one line must hold.
+FILES = {
+  "x = 1\n": "TMP/mine.py defines no function get_config(arg)",
+  "x = 1\ndef get_config(arg:\n": "TMP/mine.py:2: SyntaxError: ",
+  "import os\nimport tsjaxx\n": (
+    "TMP/mine.py:2: ModuleNotFoundError: No module named 'tsjaxx'"
+  ),
+  "from tsjax.models import resnext\n": "TMP/mine.py:1: ImportError: ",
+  "def get_config(arg=None):\n  c = {}\n  return c['x']\n": (
+    "TMP/mine.py:3: get_config raised KeyError: 'x'"
+  ),
+  "def get_config(arg=None):\n  raise ValueError('two\\nlines')\n": (
+    "TMP/mine.py:2: get_config raised ValueError: two lines"
+  ),
+  "def get_config():\n  pass\n": "takes 0 positional arguments but 1 was given",
+  "def get_config(arg=None):\n  pass\n": (
+    "TMP/mine.py: get_config returned NoneType, not a ConfigDict: end it with"
+  ),
+}
+
+# What lies in the run's folder, a command -> what the one line must hold.
+FOLDERS = {
+  ("report/results.json", '{"format": 1, "sta', "report --workdir=TMP/run"): (
+    "TMP/run/report/results.json: not JSON ("
+  ),
+  ("report/results.json", "[1]", "report --workdir=TMP/run"): (
+    "TMP/run/report/results.json: holds no results of a run"
+  ),
+  (
+    "report/results.json",
+    '{"format": 99, "stages": {}}',
+    "report --workdir=TMP/run",
+  ): "results have format=99, this page reads 1",
+}
+
+# Arrays of tiny.npz that are other than they should be -> the line.
+DATA = {
+  "train gone": "config.data: the source: has no split 'train'; known: test",
+  "test gone": "config.data: the source: has no split 'test'; known: train",
+  "label gone": "split 'train' has no field 'label'; known: image",
+  "label too large": (
+    "npz TMP/tiny.npz: split 'test' row 3 has label 4, outside 0..3; mend the"
+    " label or leave the row out"
+  ),
+  "label negative": "split 'train' row 3 has label -1, outside 0..",
+  "labels float": (
+    "labels of split 'train' are float32 [80]; store class numbers"
+  ),
+  "lengths differ": (
+    "split 'train' has arrays of different lengths: image 80, label 79"
+  ),
+  "empty": "split 'test' is empty; leave it out",
+  "not finite": "split 'train' row 3 is corrupt: 'image' has a value that is",
+  "objects": "cannot be read (Object arrays cannot be loaded",
+  "flat key": "key 'train' is not SPLIT/FIELD, such as 'train/image'",
+  "cut short": "npz TMP/tiny.npz: the file cannot be read (",
+}
+
 
 @pytest.fixture
 def told(tmp_path, monkeypatch, capsys):
@@ -83,13 +141,13 @@ def line(error: str, folder: pathlib.Path) -> str:
 @pytest.mark.parametrize("edit", cases.EDITS)
 def test_config_is_refused(edit, told, tmp_path):
   write_config(tmp_path, edit)
-  assert cases.EDITS[edit] in told("fit --workdir=TMP/run --config=TMP/mine.py")
+  assert cases.EDITS[edit] in told(cases.FIT)
 
 
-@pytest.mark.parametrize("text", cases.FILES)
+@pytest.mark.parametrize("text", FILES)
 def test_file_is_refused(text, told, tmp_path):
   (tmp_path / "mine.py").write_text(text)
-  assert cases.FILES[text] in told("fit --workdir=TMP/run --config=TMP/mine.py")
+  assert FILES[text] in told(cases.FIT)
 
 
 @pytest.mark.parametrize("command", cases.COMMANDS)
@@ -97,13 +155,13 @@ def test_command_is_refused(command, told):
   assert cases.COMMANDS[command] in told(command)
 
 
-@pytest.mark.parametrize("folder", cases.FOLDERS)
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_folder_is_refused(folder, told, tmp_path):
   name, text, command = folder
   path = tmp_path / "run" / name
   path.parent.mkdir(parents=True)
   path.write_text(text)
-  assert cases.FOLDERS[folder] in told(command)
+  assert FOLDERS[folder] in told(command)
 
 
 def test_folder_of_another_config_is_refused(told, tmp_path):
@@ -115,13 +173,10 @@ def test_folder_of_another_config_is_refused(told, tmp_path):
   assert (
     "TMP/run/run.json: config.stages.teacher.learning_rate was 0.001 and is"
     " now 0.5; restore it, or use another --workdir"
-  ) in told(
-    "fit --workdir=TMP/run --config=TMP/mine.py"
-    " --config.stages.teacher.learning_rate=0.5"
-  )
+  ) in told(f"{cases.FIT} --config.stages.teacher.learning_rate=0.5")
 
 
-@pytest.mark.parametrize("name", cases.DATA)
+@pytest.mark.parametrize("name", DATA)
 def test_data_are_refused(name, told, tmp_path):
   path = tmp_path / "tiny.npz"
   values = arrays()
@@ -151,15 +206,33 @@ def test_data_are_refused(name, told, tmp_path):
   write_arrays(tmp_path, values)
   if name == "cut short":
     path.write_bytes(path.read_bytes()[:1000])
-  assert cases.DATA[name] in told(
-    "fit --workdir=TMP/run --config=TMP/mine.py"
+  assert DATA[name] in told(cases.FIT)
+
+
+def test_override_changes_one_of_two_that_share_a_term(tmp_path):
+  write_config(tmp_path)
+  config = loading.load(
+    str(tmp_path / "mine.py"), ["stages.student.objective.labels.weight=0.5"]
   )
+  assert config.stages.student.objective.labels.weight == 0.5
+  assert config.stages.teacher.objective.labels.weight == 1.0
+
+
+def test_patterns_keep_their_order_and_their_dots(tmp_path):
+  write_config(
+    tmp_path,
+    "student.groups = {'z': config.group(), 'a': config.group()};"
+    " student.start = spec(transfer.from_stage, rename={'z.*': 'x', 'a': 'y'})",
+  )
+  student = loading.load(str(tmp_path / "mine.py")).stages.student
+  assert list(student.groups) == ["z", "a"]
+  assert list(student.start.rename) == ["z.*", "a"]
 
 
 def test_unedited_config_begins_to_train(told):
   """Else every case above could fail for a reason of its own."""
   with pytest.raises(AssertionError, match="training began"):
-    told("fit --workdir=TMP/run --config=TMP/mine.py")
+    told(cases.FIT)
 
 
 @pytest.mark.skipif(

@@ -37,6 +37,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     ("fit", _fit, "train all stages, evaluate, write the report"),
     ("evaluate", _evaluate, "evaluate a finished run's stage on a split"),
     ("report", _report, "write the report's page again from results.json"),
+    ("explain", _explain, "print the run as it will be, without training"),
   ):
     command = commands.add_parser(
       name,
@@ -52,12 +53,24 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
       metavar="FILE[:ARG]",
       help="the config file, with its argument",
     )
-    command.add_argument(
-      "--workdir", required=True, metavar="DIR", help="the run's folder"
-    )
+    if name != "explain":
+      command.add_argument(
+        "--workdir", required=True, metavar="DIR", help="the run's folder"
+      )
+    if name == "explain":
+      command.add_argument(
+        "--time", action="store_true", help="time ten steps of every stage"
+      )
     if name == "evaluate":
       command.add_argument("--stage", default=None, help="default: all stages")
       command.add_argument("--split", default="test", help="default: test")
+  listing = commands.add_parser(
+    "list", help="what there is to name in a config, with a line each"
+  )
+  listing.set_defaults(command=_list)
+  listing.add_argument(
+    "kind", help="models, objectives, sources, views, tasks, configs, ..."
+  )
   plain, overrides = [], []
   for item in argv:
     if item.startswith("--config."):
@@ -70,9 +83,9 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   if options.name is None:
     parser.print_help()
     raise SystemExit(FINISHED)
-  if overrides and options.name == "report":
+  if overrides and options.name in ("report", "list"):
     raise errors.UserError(
-      f"--config.{overrides[0]}: `tsjax report` reads no config"
+      f"--config.{overrides[0]}: `tsjax {options.name}` reads no config"
     )
   return options, overrides
 
@@ -110,7 +123,7 @@ def _check_workdir(name: str) -> None:
     raise errors.UserError("--workdir= is empty: name a folder")
   if "://" in name:
     return
-  path = pathlib.Path(name).absolute()
+  path = pathlib.Path(name).expanduser().absolute()
   there = next(p for p in (path, *path.parents) if os.path.lexists(p))
   if not there.is_dir():
     why = f"{there} is a file"
@@ -165,6 +178,7 @@ def _evaluate(
   options: argparse.Namespace, overrides: list[str], argv: list[str]
 ) -> int:
   experiment = _experiment(options, overrides, argv)
+  experiment.check_folder()
   run, parts = experiment.run, experiment.parts
   if options.stage is not None and options.stage not in run.stages:
     raise errors.UserError(
@@ -186,6 +200,36 @@ def _evaluate(
   return FINISHED
 
 
+def _explain(
+  options: argparse.Namespace, overrides: list[str], argv: list[str]
+) -> int:
+  del argv
+  from tsjax.config import checked, loading
+  from tsjax.loop import build, explain
+
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  _cache_compilations()
+  parts = build.build(checked.check(loading.load(options.config, overrides)))
+  for line in explain.lines(parts):
+    print(line)
+  if options.time:
+    print("\ntime, from ten steps each:")
+    for line in explain.times(parts):
+      print(line)
+  return FINISHED
+
+
+def _list(
+  options: argparse.Namespace, overrides: list[str], argv: list[str]
+) -> int:
+  del overrides, argv
+  from tsjax.loop import listing
+
+  for line in listing.lines(options.kind):
+    print(line)
+  return FINISHED
+
+
 def _report(
   options: argparse.Namespace, overrides: list[str], argv: list[str]
 ) -> int:
@@ -194,7 +238,7 @@ def _report(
 
   from tsjax.report import page
 
-  folder = epath.Path(options.workdir) / "report"
+  folder = epath.Path(options.workdir).expanduser() / "report"
   path = folder / "results.json"
   if not path.exists():
     raise errors.UserError(

@@ -1,4 +1,4 @@
-"""Reads a `ConfigDict` into the frozen `Run`, checking keys, types and names."""
+"""Reads a `ConfigDict` into the frozen `Run`: keys, types and names."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -66,7 +66,8 @@ def _read(cls: type, value: Any, key: str) -> Any:
     remedy = (
       f"write it with tsjax.config.{maker}(...)"
       if hasattr(sections, maker)
-      else f"set its keys one by one, like {key}.{dataclasses.fields(cls)[0].name}"
+      else "set its keys one by one, like"
+      f" {key}.{dataclasses.fields(cls)[0].name}"
     )
     raise errors.UserError(f"{key}={value!r}: expected a section; {remedy}")
   fields = {f.name: f for f in dataclasses.fields(cls)}

@@ -142,7 +142,7 @@ def section(cls: type, **values: Any) -> config_dict.ConfigDict:
         f"{cls.__name__.lower()} has no key {name!r}:"
         f" {errors.nearest(name, fields)}"
       )
-  result = specs.Entries(type_safe=False)
+  result = specs.Entries()
   for name, field in fields.items():
     if name in values:
       # Two stages may be given one term, and only one of them be changed later.
@@ -170,7 +170,7 @@ def stage(**values: Any) -> config_dict.ConfigDict:
   return section(Stage, **values)
 
 
-# What a term hands to its loss by name; none of it belongs into the loss's spec.
+# What a term hands to its loss by name; none of it belongs in the loss's spec.
 READS = ("student", "teacher", "target", "mask", "temperature")
 
 

@@ -99,7 +99,7 @@ class Entries(config_dict.ConfigDict):
     type_safe: whether a value keeps its type when it is replaced.
   """
 
-  def __init__(self, *, type_safe: bool):
+  def __init__(self, *, type_safe: bool = False):
     super().__init__(
       type_safe=type_safe, sort_keys=False, allow_dotted_keys=True
     )

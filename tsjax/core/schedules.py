@@ -12,6 +12,8 @@ import math
 
 from tsjax.core import durations, errors
 
+__all__ = ["constant", "cosine", "linear", "piecewise"]
+
 Schedule = Callable[[int], float]
 
 

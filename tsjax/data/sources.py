@@ -16,6 +16,8 @@ from tsjax.core import errors
 # Names of a batch that are not the source's to give: docs/design.md, "Batch".
 RESERVED = ("index", "epoch", "mask", "labelled")
 
+__all__ = ["Arrays", "digits", "npz"]
+
 
 class Source(Protocol):
   """A map-style data set: it knows its sizes and reads any rows."""

@@ -12,6 +12,8 @@ import numpy as np
 from tsjax.core import errors
 from tsjax.data import sources
 
+__all__ = ["tfds"]
+
 # Records deserialized at a time; bounds the memory of reading all labels.
 _CHUNK = 4096
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from tsjax.core import errors
 
+__all__ = ["fields", "image"]
+
 View = Callable[[Mapping[str, jax.Array], jax.Array | None], Any]
 
 # What `jnp.pad` calls a mode -> what `map_coordinates` calls it.

@@ -9,11 +9,14 @@ import dataclasses
 import re
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tsjax.core import errors, trees
 from tsjax.distill import interpolate
+
+__all__ = ["from_stage"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,17 +185,16 @@ def _fit(own: Any, found: Any) -> tuple[Any, str, str]:
     return found[tuple(slice(o) for o in ours)], "sliced", shapes
   found = found[:, :, : ours[2], : ours[3]]
   same_window = ours[:2] == theirs[:2]
-  value = _window(np.asarray(found), ours)
+  value = _window(jnp.asarray(found), ours)
   return value, "sliced" if same_window else "unlike", shapes
 
 
-def _window(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _window(kernel: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """A kernel's window cut or padded with zeros around its middle."""
-  result = np.zeros(shape, kernel.dtype)
+  result = jnp.zeros(shape, kernel.dtype)
   target, source = [], []
   for have, want in zip(kernel.shape[:2], shape[:2], strict=True):
     size = min(have, want)
     target.append(slice((want - size) // 2, (want - size) // 2 + size))
     source.append(slice((have - size) // 2, (have - size) // 2 + size))
-  result[tuple(target)] = kernel[tuple(source)]
-  return result
+  return result.at[tuple(target)].set(kernel[tuple(source)])

@@ -109,6 +109,7 @@ class _Turns:
     restored = self._store.latest(program.abstract, program.shardings)
     whole = restored[0] if restored else arm.begin()
     step = int(restored[1]["step"]) if restored else 0
+    self._resumed_at = step if restored else None
     self._writer = writers.JsonLines(
       arm.folder / "metrics.jsonl", resume_from=step if restored else None
     )
@@ -191,11 +192,14 @@ class _Turns:
       for name, mean in means.items()
       if mean.count
     }
-    if not math.isfinite(values["loss"]):
-      raise errors.UserError(
-        f"{self._name()}: the loss is {values['loss']} by step {step}; lower"
-        " learning_rate, or set clip"
-      )
+    # A gradient that is not finite spoils the parameters that the next loss
+    # is made of, and these must not be saved.
+    for name, what in (("loss", "loss"), ("gradient_norm", "gradient's norm")):
+      if not math.isfinite(values[name]):
+        raise errors.UserError(
+          f"{self._name()}: the {what} is {values[name]} by step {step}; lower"
+          " learning_rate, or set clip"
+        )
     self._writer.write("train", step, values)
     self._arm.progress.loss(values["loss"])
 
@@ -204,7 +208,9 @@ class _Turns:
       return
     variables = state.variables(self._arm.stage.model)
     self._scores = self._arm.evaluate(variables)
-    self._writer.write("validation", step, self._scores)
+    # The line of a checkpoint's own step was written before the checkpoint.
+    if step != self._resumed_at:
+      self._writer.write("validation", step, self._scores)
 
   def _score(self) -> float | None:
     value = self._scores.get(self._arm.stage.config.choose_by)

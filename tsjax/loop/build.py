@@ -18,7 +18,8 @@ import optax
 from tsjax.config import checked, sections, specs
 from tsjax.core import errors, schedules
 from tsjax.data import splits as splits_lib
-from tsjax.distill import forward, objective
+from tsjax.distill import objective
+from tsjax.loop import checks
 from tsjax.optim import groups as groups_lib
 from tsjax.sharding import mesh as mesh_lib
 from tsjax.train import program as program_lib
@@ -150,19 +151,19 @@ def build(run: sections.Run) -> Parts:
     placement.devices,
     key="config.data.eval_batch_size",
   )
-  source = _built(
+  source = checks.build(
     run.data.source,
     "config.data.source",
     needs=("splits", "classes", "read", "labels"),
   )
-  parts = _keyed(
+  parts = checks.call(
     "config.data", splits_lib.carve, source, run.data.validation, run.data.seed
   )
-  task = _built(
+  task = checks.build(
     run.task, "config.task", needs=("fields", "scores", "check", "metrics")
   )
   views = {
-    name: _built(view, f"config.data.views.{name}", needs=("__call__",))
+    name: checks.build(view, f"config.data.views.{name}", needs=("__call__",))
     for name, view in run.data.views.items()
   }
   modules = {
@@ -180,34 +181,8 @@ def build(run: sections.Run) -> Parts:
   )
 
 
-def _built(
-  spec: Any, key: str, *supplied: Any, needs: tuple[str, ...] = ()
-) -> Any:
-  """Builds a spec of something that has the attributes `needs`."""
-  result = _keyed(key, specs.build, spec, *supplied)
-  for name in needs:
-    if not hasattr(result, name):
-      raise errors.UserError(
-        f"{key}: {specs.qualified_name(spec[specs.CALL])} returned"
-        f" {type(result).__name__}, which has no `{name}`; see Contracts in"
-        " docs/design.md"
-      )
-  return result
-
-
-def _keyed(key: str, function: Callable[..., Any], *given: Any) -> Any:
-  """Calls what may run its author's own code; errors name the key."""
-  try:
-    return function(*given)
-  except errors.UserError as e:
-    raise errors.UserError(f"{key}: {e}") from e
-  except Exception as e:  # It may raise anything.
-    first = " ".join(str(e).split())[:300]
-    raise errors.UserError(f"{key}: {type(e).__name__}: {first}") from e
-
-
 def _module(spec: Any, dtype: Any, key: str) -> nn.Module:
-  module = _built(spec, key)
+  module = checks.build(spec, key)
   if not isinstance(module, nn.Module):
     raise errors.UserError(
       f"{key}: {specs.qualified_name(spec[specs.CALL])} is not a Linen module"
@@ -246,14 +221,16 @@ def _stage(
     )
   split = parts["train"]
   if config.labels < 1:
-    split = _keyed(
+    split = checks.call(
       key, splits_lib.with_labels, split, config.labels, run.data.seed
     )
   if config.examples == "labelled":
     split = splits_lib.only_labelled(split)
   timeline = _timeline(config, split.size, run.data.batch_size, key)
-  example = _keyed("config.data.source", _example, split, run.data.batch_size)
-  terms = _keyed(f"{key}.objective", objective.bind, config)
+  example = checks.call(
+    "config.data.source", _example, split, run.data.batch_size
+  )
+  terms = checks.call(f"{key}.objective", objective.bind, config)
   trained = {m: modules[m] for m in checked.trained(config)}
   teaching = {t: modules[earlier[t].model] for t in config.teachers}
   taught = {t: _variables(earlier[t]) for t in config.teachers}
@@ -268,8 +245,10 @@ def _stage(
     teacher_view=config.teacher_view,
     accumulate=config.accumulate,
   )
-  output = _check_models(structure, example, task, source)
-  _check_metric(task, output, example, config.choose_by, f"{key}.choose_by")
+  output = checks.trace_models(structure, example, task, source)
+  checks.check_metric(
+    task, output, example, config.choose_by, f"{key}.choose_by"
+  )
   structure, sizes = _with_optimizer(structure, config, example, taught, key)
   program = program_lib.Program(structure, placement, example, taught)
   stage = Stage(
@@ -293,14 +272,14 @@ def _stage(
   for field in ("log_every", "evaluate_every", "save_every"):
     stage.steps_of(getattr(config, field), field)
   scalars = jax.tree.map(lambda x: x[0], stage.scalars(0, 1.0, 0, 1))
-  _traced(
+  checks.trace(
     step_lib.make_step(structure),
     (program.abstract, taught, example, scalars),
     key,
   )
   if config.start is not None:
     before = {n: _variables(s) for n, s in earlier.items()}
-    _check_start(config.start, _variables(stage), before, f"{key}.start")
+    checks.trace_start(config.start, _variables(stage), before, f"{key}.start")
   return stage
 
 
@@ -323,8 +302,8 @@ def _schedule(
     return lambda step: 1.0
   if isinstance(value, float):
     return lambda step: value
-  schedule = _built(value, key, timeline, needs=("__call__",))
-  first = _keyed(key, schedule, 0)
+  schedule = checks.build(value, key, timeline, needs=("__call__",))
+  first = checks.call(key, schedule, 0)
   if not isinstance(first, int | float | np.generic) or not np.isfinite(first):
     raise errors.UserError(
       f"{key} is {first!r} at step 0: a schedule gives a number for a step, see"
@@ -354,101 +333,6 @@ def _variables(stage: Stage) -> Any:
   return stage.program.abstract.variables(stage.model)
 
 
-def _check_models(
-  structure: step_lib.Structure,
-  example: Mapping[str, jax.ShapeDtypeStruct],
-  task: Any,
-  source: Any,
-) -> Any:
-  """Traces view and models by themselves, so that errors name them.
-
-  Returns:
-    The shape of the first model's output.
-  """
-  seed = jax.ShapeDtypeStruct((), np.uint32)
-  names = dict.fromkeys(
-    filter(None, (structure.student_view, structure.teacher_view))
-  )
-  seen, outputs = {}, []
-  for view in names:
-    seen[view] = _traced(
-      lambda batch, s, view=view: step_lib.apply_view(
-        structure, view, batch, s
-      ),
-      (dict(example), seed),
-      f"config.data.views.{view}",
-    )
-  for name, module in structure.models.items():
-
-    def call(inputs: Any, module: nn.Module = module) -> Any:
-      variables = forward.initialise(module, jax.random.key(0), inputs)
-      return forward.forward(
-        module, nn.meta.unbox(variables), inputs, train=False
-      )[0].output
-
-    output = _traced(
-      call, (seen[structure.student_view],), f"config.models.{name}"
-    )
-    task.check(source.classes, output, key=f"config.models.{name}")
-    outputs.append(output)
-  return outputs[0]
-
-
-def _check_metric(
-  task: Any,
-  output: Any,
-  example: Mapping[str, jax.ShapeDtypeStruct],
-  metric: str,
-  key: str,
-) -> None:
-  """Measures zeros, to learn which metrics the task has."""
-  for field in task.fields:
-    if field not in example:
-      raise errors.UserError(
-        f"config.task reads field {field!r}, which the data has not:"
-        f" {errors.nearest(field, example)}"
-      )
-  scores = _traced(task.scores, (output,), "config.task")
-  zeros, fields = jax.tree.map(
-    lambda x: np.zeros((1, *x.shape[1:]), x.dtype),
-    (scores, {field: example[field] for field in task.fields}),
-  )
-  known = _keyed("config.task", task.metrics, zeros, fields)
-  if metric not in known:
-    raise errors.UserError(
-      f"{key}={metric!r} is no metric of the task:"
-      f" {errors.nearest(metric, known)}"
-    )
-
-
-def _check_start(
-  start: Any, variables: Any, stages: Mapping[str, Any], key: str
-) -> None:
-  """Maps shapes instead of values."""
-  try:
-    result = jax.eval_shape(
-      lambda own, others: specs.build(start, own, others)[0], variables, stages
-    )
-  except errors.UserError as e:
-    raise errors.UserError(f"{key}: {e}") from e
-  except (
-    jax.errors.TracerArrayConversionError,
-    jax.errors.ConcretizationTypeError,
-  ):
-    return  # It reads values, with NumPy say: only the real start can tell.
-  except Exception as e:
-    first = " ".join(str(e).split())[:300]
-    raise errors.UserError(f"{key}: {type(e).__name__}: {first}") from e
-  if jax.tree.map(np.shape, result) != jax.tree.map(np.shape, variables):
-    raise errors.UserError(
-      f"{key}: returns variables of other names or shapes than the model's"
-    )
-
-
-def _traced(function: Callable[..., Any], given: Any, key: str) -> Any:
-  return _keyed(key, jax.eval_shape, function, *given)
-
-
 def _with_optimizer(
   structure: step_lib.Structure,
   config: sections.Stage,
@@ -458,7 +342,7 @@ def _with_optimizer(
 ) -> tuple[step_lib.Structure, dict[str, int]]:
   """The structure with optimizer and groups, which need the parameters."""
   bare = dataclasses.replace(structure, optimizer=optax.identity())
-  state = _traced(
+  state = checks.trace(
     lambda seed, teachers: nn.meta.unbox(
       program_lib.initial_state(bare, example, seed, teachers)
     ),
@@ -468,10 +352,10 @@ def _with_optimizer(
   rates, decays, sizes = groups_lib.factors(
     state.params, config.groups, key=f"{key}.groups"
   )
-  optimizer = _built(
+  optimizer = checks.build(
     config.optimizer, f"{key}.optimizer", decays, needs=("init", "update")
   )
-  _traced(
+  checks.trace(
     lambda params: optimizer.update(params, optimizer.init(params), params),
     (state.params,),
     f"{key}.optimizer",

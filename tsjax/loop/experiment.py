@@ -1,7 +1,6 @@
 """The stages of a run in order, every seed and arm, and what they came to."""
 
 from collections.abc import Callable, Mapping
-import json
 import pathlib
 import shlex
 import sys
@@ -142,7 +141,7 @@ class Experiment:
         f"{path}: stage {stage!r} has not ended for seed {seed}; run `fit`"
         " with the same config and workdir first"
       )
-    return json.loads(path.read_text())
+    return writers.read_json(path, needs=("learning_rate", "step"))
 
   def folder(self, stage: str, seed: int, rate: float) -> epath.Path:
     """Where an arm writes."""
@@ -196,19 +195,28 @@ class Experiment:
   def _record_path(self, stage: str, seed: int) -> epath.Path:
     return self.workdir / stage / f"seed_{seed}" / "result.json"
 
-  def _claim(self) -> None:
-    """Writes run.json, or refuses a folder that another config began."""
+  def check_folder(self) -> None:
+    """Refuses a folder that another config began.
+
+    Raises:
+      UserError: names the first key that differs, with both values.
+    """
     path = self.workdir / "run.json"
-    if path.exists():
-      before = json.loads(path.read_text()).get("config", {})
-      for key, was, now in _differences(before, self._json, "config"):
-        if key.split(".")[1] not in FREE:
-          raise errors.UserError(
-            f"{path}: {key} was {was!r} and is now {now!r}; restore it, or"
-            " use another --workdir"
-          )
+    if not path.exists():
+      return
+    before = writers.read_json(path, needs=("config",))["config"]
+    for key, was, now in _differences(before, self._json, "config"):
+      if key.split(".")[1] not in FREE:
+        raise errors.UserError(
+          f"{path}: {key} was {was!r} and is now {now!r}; restore it, or"
+          " use another --workdir"
+        )
+
+  def _claim(self) -> None:
+    """Writes run.json, unless the folder is another config's."""
+    self.check_folder()
     writers.write_json(
-      path,
+      self.workdir / "run.json",
       {
         "format": FORMAT,
         "config": self._json,

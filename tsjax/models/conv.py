@@ -1,8 +1,8 @@
 """Convolutions, and grouped ones whose gradient is also fast on a CPU.
 
-XLA on CPU computes the kernel gradient of a grouped convolution tens to
-hundreds of times slower than an equal dense one. `grouped_conv` therefore has
-two forms there, and everywhere else it is XLA's own:
+XLA on CPU computes the kernel gradient of a grouped convolution tens of times
+slower than that of a dense one. `grouped_conv` therefore has two forms there,
+and everywhere else it is XLA's own:
 
 block-dense
   The kernel becomes a dense one whose blocks off the diagonal are zero, and
@@ -14,7 +14,7 @@ taps
 
 Milliseconds of forward + backward of 3x3 kernels at stride 1 in float32, from
 `python -m tests.benchmarks.conv --seconds 1` on a 2-core x86 machine,
-2026-11-23:
+2026-11-23 (other work ran beside it, so read them as ratios):
 
   batch, size, channels, groups   XLA's own   block-dense  taps        im2col
   64, 8x8, 16, 4                  1.0 + 20    0.2 + 0.5    0.6 + 0.7   0.4 + 0.9

@@ -32,7 +32,9 @@ class Hint(nn.Module):
         " differ in more than channels; choose taps of one resolution"
       )
     student = precision.at_least_float32(student)
-    projected = nn.Dense(teacher.shape[-1], name="projection")(student)
+    projected = nn.Dense(
+      teacher.shape[-1], param_dtype=student.dtype, name="projection"
+    )(student)
     error = jnp.square(projected - precision.at_least_float32(teacher))
     return error.mean(axis=tuple(range(1, error.ndim)))
 

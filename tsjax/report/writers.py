@@ -6,6 +6,8 @@ from typing import Any
 
 from etils import epath
 
+from tsjax.core import errors
+
 FORMAT = 1
 
 
@@ -22,27 +24,16 @@ class JsonLines:
     self._path = path
     kept = []
     if resume_from is not None and path.exists():
-      kept = [x for x in read(path) if _before(x, resume_from)]
+      kept = [x for x in read(path) if x["step"] <= resume_from]
     path.parent.mkdir(parents=True, exist_ok=True)
-    self._lines = [json.dumps(x) for x in kept]
-    self._flush()
+    # A kill in the middle must not cost the lines that were kept.
+    _replace(path, "".join(json.dumps(x) + "\n" for x in kept))
 
   def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
     """One line: `{"format": 1, "kind": "train", "step": 50, "loss": 0.1}`."""
     line = {"format": FORMAT, "kind": kind, "step": step, **values}
-    self._lines.append(json.dumps(line))
     with self._path.open("a") as f:
-      f.write(self._lines[-1] + "\n")
-
-  def _flush(self) -> None:
-    self._path.write_text("".join(line + "\n" for line in self._lines))
-
-
-def _before(line: Mapping[str, Any], step: int) -> bool:
-  # A resumed run evaluates again at the step of its checkpoint.
-  if line["kind"] == "train":
-    return line["step"] <= step
-  return line["step"] < step
+      f.write(json.dumps(line) + "\n")
 
 
 def read(path: epath.Path) -> list[dict[str, Any]]:
@@ -56,9 +47,34 @@ def read(path: epath.Path) -> list[dict[str, Any]]:
   return lines
 
 
+def read_json(
+  path: epath.Path, *, needs: tuple[str, ...] = ()
+) -> dict[str, Any]:
+  """Reads a file that `write_json` wrote.
+
+  Raises:
+    UserError: it is not JSON, or lacks a key that it needs.
+  """
+  try:
+    value = json.loads(path.read_text())
+  except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    raise errors.UserError(
+      f"{path}: not JSON ({e}); remove it and start the run again"
+    ) from e
+  if not isinstance(value, dict) or any(key not in value for key in needs):
+    raise errors.UserError(
+      f"{path}: lacks {', '.join(needs)}; remove it and start the run again"
+    )
+  return value
+
+
 def write_json(path: epath.Path, value: Any) -> None:
   """Writes JSON so that the file is either the old one or the whole new one."""
   path.parent.mkdir(parents=True, exist_ok=True)
+  _replace(path, json.dumps(value, indent=1) + "\n")
+
+
+def _replace(path: epath.Path, text: str) -> None:
   part = path.parent / (path.name + ".part")
-  part.write_text(json.dumps(value, indent=1) + "\n")
+  part.write_text(text)
   part.replace(path)

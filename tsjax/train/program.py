@@ -157,7 +157,9 @@ class Program:
         "models": {**state.collections["models"], model: rest},
       },
     )
-    return jax.device_put(new, self.shardings)
+    # A copy: a start may hand over the teacher's own arrays, and the step
+    # donates its state.
+    return jax.device_put(new, self.shardings, may_alias=False)
 
   def zeros(self) -> step_lib.Metrics:
     """Empty sums of a step's metrics, as `run` takes them."""
@@ -276,31 +278,50 @@ class Program:
     """A whole state (or sums) as `run` takes it: replicated for `pmap`."""
     if self.placement.strategy == "jit":
       return tree
-    count = self.placement.devices
-    return jax.tree.map(
-      lambda x: np.broadcast_to(np.asarray(x)[None], (count, *x.shape)), tree
+    devices = self.placement.mesh.devices.flatten()
+    # Placed as `pmap` returns it, or the second step would compile again.
+    replicas = jax.sharding.NamedSharding(
+      jax.sharding.Mesh(devices, (PMAP_AXIS,)),
+      jax.sharding.PartitionSpec(PMAP_AXIS),
     )
+
+    def stack(x: Any) -> jax.Array:
+      whole = np.asarray(x)
+      stacked = np.broadcast_to(whole[None], (len(devices), *whole.shape))
+      return jax.device_put(stacked, replicas)
+
+    return jax.tree.map(stack, tree)
 
   def leave(self, tree: Any) -> Any:
     """The inverse of `enter`: what checkpoints and evaluation take."""
     if self.placement.strategy == "jit":
       return tree
-    return jax.tree.map(lambda x: np.asarray(x[0]), tree)
+    return jax.tree.map(
+      lambda x: np.asarray(x.addressable_shards[0].data)[0, ...], tree
+    )
 
 
 def bind_axis(
   structure: step_lib.Structure, axis_name: str | None
 ) -> step_lib.Structure:
-  """Binds the axis of `pmap` in the structure and in the trained modules."""
+  """Binds the axis of `pmap` in the structure and in what it trains."""
   if axis_name is None:
     return structure
-  models = {
-    name: module.clone(axis_name=axis_name)
-    if hasattr(module, "axis_name")
-    else module
-    for name, module in structure.models.items()
-  }
-  return dataclasses.replace(structure, models=models, axis_name=axis_name)
+
+  def bound(module: Any) -> Any:
+    if not hasattr(module, "axis_name"):
+      return module
+    return module.clone(axis_name=axis_name)
+
+  return dataclasses.replace(
+    structure,
+    models={name: bound(module) for name, module in structure.models.items()},
+    terms=tuple(
+      dataclasses.replace(term, loss=bound(term.loss)) if term.learned else term
+      for term in structure.terms
+    ),
+    axis_name=axis_name,
+  )
 
 
 def make_predict(
@@ -318,6 +339,7 @@ def make_predict(
 
   return jax.jit(
     predict,
-    in_shardings=(mesh_lib.replicated(mesh), mesh_lib.batch_sharding(mesh)),
+    # Variables come as they lie: whole, or sharded as the stage's rules say.
+    in_shardings=(None, mesh_lib.batch_sharding(mesh)),
     out_shardings=mesh_lib.replicated(mesh),
   )
