@@ -367,7 +367,7 @@ COMMANDS = {
     " section"
   ),
   f"{FIT} --config.data.batch_size=many": (
-    "--config.data.batch_size='many': expected int, like 16"
+    "config.data.batch_size='many': expected int, not str"
   ),
   f"{FIT} --config.data.batch_size 8": (
     "--config.data.batch_size: write --config.data.batch_size=VALUE"

@@ -69,7 +69,6 @@ def test_a_file_with_its_argument_and_overrides(write):
     ("seds=1", "config.seds is not known: did you mean 'seeds'"),
     ("stages.onyl.steps=1", "config.stages.onyl is not known: .*'only'"),
     ("name.x=1", "config.name.x is not known"),
-    ("mesh.fsdp=two", "--config.mesh.fsdp='two': expected int, like 1"),
     ("stages.only=1", "only values can be overridden"),
     ("stages.only.objective.term.loss.call=x", "only values can be"),
     ("name", "write --config.name=VALUE"),

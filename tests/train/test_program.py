@@ -22,7 +22,7 @@ from tsjax.train import program as program_lib
 from tsjax.train import state as state_lib
 
 STEPS = 20
-RATES = {"sgd": 0.05, "adam": 0.003}
+RATES = {"sgd": 0.02, "adam": 0.003}
 PLACEMENTS = {
   "one": ("jit", 1, 1, "replicated"),
   "eight": ("jit", 8, 1, "replicated"),
@@ -64,6 +64,21 @@ class NormedHint(nn.Module):
     return jnp.square(x - teacher).mean(-1)
 
 
+def noise():
+  """Images that lean to their class, and are nowhere blank.
+
+  All blank pixels of the digits pass a ReLU's kink at once, and then a rounding
+  error decides where the training goes.
+  """
+  random = np.random.default_rng(0)
+  labels = random.integers(0, 10, 400)
+  images = random.normal(size=(400, 8, 8, 1)) + random.normal(
+    size=(10, 8, 8, 1)
+  )[labels]
+  both = {"image": images.astype(np.float32), "label": labels}
+  return sources.Arrays({"train": both, "test": both}, tuple(range(10)))
+
+
 class Small(nn.Module):
   """One normalised hidden layer."""
 
@@ -81,17 +96,17 @@ class Small(nn.Module):
 
 def residual_pair(c):
   c.models.teacher = spec(
-    resnet.ResNet, stage_sizes=(1, 1), width=8, classes=10
+    resnet.ResNet, stage_sizes=(1,), width=8, classes=10
   )
   c.models.student = spec(
     resnet.ResNeXt,
-    stage_sizes=(1, 1),
+    stage_sizes=(1,),
     width=4,
     cardinality=2,
     classes=10,
     bottleneck=False,
   )
-  taps = ("stem/output", "stage_2/output")
+  taps = ("stem/output", "stage_1/output")
   return {
     "hint": config.term(
       spec(objectives.Hint),
@@ -121,9 +136,10 @@ def small_pair(c):
 def parts(pair, optimizer):
   c = config.run(name="pair")
   c.task = spec(classification.Classification)
-  c.data.source = spec(sources.digits)
+  c.data.source = spec(noise)
   c.data.batch_size = 32
-  c.data.views.train = spec(views.image, shift=1)
+  # Random views take long to compile, so that only one pair has them.
+  c.data.views.train = spec(views.image, shift=int(pair is residual_pair))
   more = pair(c)
   labels = config.term(spec(objectives.cross_entropy))
   common = dict(
@@ -165,14 +181,22 @@ def batches():
 
 
 @functools.cache
-def teachers():
-  """Variables of the teachers, the same for all."""
-  return {
-    pair: jax.device_get(
-      parts(pair, "sgd").stages["teacher"].program.init(7).variables("teacher")
-    )
-    for pair in (small_pair, residual_pair)
-  }
+def teacher(pair):
+  """Variables of a teacher, the same for all."""
+  program = parts(pair, "sgd").stages["teacher"].program
+  return {"teacher": jax.device_get(program.init(7).variables("teacher"))}
+
+
+@functools.cache
+def start(pair, optimizer):
+  """The first state, on the host."""
+  if optimizer == "sgd":
+    return jax.device_get(make_program(pair, optimizer, "one").init(0))
+  state = start(pair, "sgd")
+  structure = parts(pair, optimizer).stages["student"].program.structure
+  return state.replace(
+    optimizer=jax.device_get(structure.optimizer.init(state.params))
+  )
 
 
 def placement(name):
@@ -192,7 +216,7 @@ def make_program(pair, optimizer, name, *, accumulate=1):
     k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype)
     for k, v in batches().items()
   }
-  taught = jax.eval_shape(lambda: {"teacher": teachers()[pair]})
+  taught = jax.eval_shape(lambda x: x, teacher(pair))
   return program_lib.Program(structure, placement(name), example, taught)
 
 
@@ -201,8 +225,8 @@ def trained(pair, optimizer, name, *, accumulate=1, dispatch=1):
   """The state after all steps as it lies, the same whole, and the losses."""
   built = parts(pair, optimizer).stages["student"]
   program = make_program(pair, optimizer, name, accumulate=accumulate)
-  state = program.enter(program.init(0))
-  taught = program.put_teachers({"teacher": teachers()[pair]})
+  state = program.enter(program.put_state(start(pair, optimizer)))
+  taught = program.put_teachers(teacher(pair))
   losses = []
   for step in range(0, STEPS, dispatch):
     state, sums = program.run(
@@ -241,8 +265,8 @@ def assert_equal_numbers(name, pair, optimizer="sgd", **options):
   assert int(found.step) == STEPS
   # It is something that was compared: all terms, and a model that learned.
   assert {"loss", "loss/labels", "loss/soft"} < expected_losses.keys()
-  start = make_program(pair, optimizer, "one").init(0)
-  assert difference(jax.device_get(start.params), found.params) > 100 * CLOSE
+  before = start(pair, optimizer)
+  assert difference(before.params, found.params) > 100 * CLOSE
 
 
 @pytest.mark.parametrize("name", ["eight", "fsdp", "pmap"])
@@ -279,9 +303,9 @@ def test_parameters_and_momentum_are_sharded_where_the_rules_say():
     # path: (whole shape, shape of a device's part)
     "stem/conv/kernel": ((3, 3, 1, 4), (3, 3, 1, 2)),
     "stage_1/block_1/conv_1/kernel": ((3, 3, 4, 4), (3, 3, 4, 2)),
-    "stage_2/block_1/conv_2/kernel": ((3, 3, 4, 8), (3, 3, 4, 4)),
-    "stage_2/block_1/norm_1/scale": ((8,), (8,)),
-    "head/kernel": ((8, 10), (4, 10)),
+    "stage_1/block_1/conv_2/kernel": ((3, 3, 2, 4), (3, 3, 2, 2)),
+    "stage_1/block_1/norm_1/scale": ((4,), (4,)),
+    "head/kernel": ((4, 10), (2, 10)),
     "head/bias": ((10,), (10,)),
   }
   momentum = jax.tree.leaves(
@@ -305,12 +329,18 @@ def test_under_pmap_all_replicas_agree():
     assert (values == values[:1]).all()
 
 
+@pytest.mark.parametrize("name", ["eight", "fsdp"])
+def test_the_first_state_does_not_depend_on_the_devices(name):
+  found = make_program(small_pair, "sgd", name).init(0)
+  expected = start(small_pair, "sgd")
+  jax.tree.map(np.testing.assert_array_equal, expected, jax.device_get(found))
+
+
 @pytest.mark.parametrize("name", ["eight", "pmap"])
 def test_leave_undoes_enter(name):
   program = make_program(small_pair, "sgd", name)
-  whole = program.init(3)
-  before = jax.device_get(whole)
-  after = program.leave(program.enter(whole))
+  before = start(small_pair, "sgd")
+  after = program.leave(program.enter(program.put_state(before)))
   assert jax.tree.structure(before) == jax.tree.structure(after)
   jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(after))
   assert jax.tree.map(np.shape, before) == jax.tree.map(np.shape, after)
@@ -320,8 +350,9 @@ def test_leave_undoes_enter(name):
 def test_only_the_first_step_compiles(name, caplog):
   program = make_program(small_pair, "sgd", name)
   built = parts(small_pair, "sgd").stages["student"]
-  state, sums = program.enter(program.init(0)), program.zeros()
-  taught = program.put_teachers({"teacher": teachers()[small_pair]})
+  whole = program.put_state(start(small_pair, "sgd"))
+  state, sums = program.enter(whole), program.zeros()
+  taught = program.put_teachers(teacher(small_pair))
 
   def step(i, state, sums):
     batch = {k: v[i : i + 1] for k, v in batches().items()}
@@ -339,18 +370,19 @@ def test_only_the_first_step_compiles(name, caplog):
 def test_a_start_may_hand_over_the_teachers_own_arrays():
   program = make_program(small_pair, "sgd", "eight")
   built = parts(small_pair, "sgd").stages["student"]
+  before = program.put_state(start(small_pair, "sgd"))
   earlier = program.init(5).variables("student")
-  state = program.with_variables(program.init(0), "student", earlier)
+  expected = jax.device_get(earlier)
+  state = program.with_variables(before, "student", earlier)
   state, _ = program.run(
     state,
-    program.put_teachers({"teacher": teachers()[small_pair]}),
+    program.put_teachers(teacher(small_pair)),
     None,
     {k: v[:1] for k, v in batches().items()},
     built.scalars(0, 0.1, 0, 1),
     program.zeros(),
   )
-  again = program.init(5).variables("student")
-  jax.tree.map(np.testing.assert_array_equal, earlier, again)
+  jax.tree.map(np.testing.assert_array_equal, earlier, expected)
   assert difference(earlier, state.variables("student")) > 0
 
 
@@ -360,12 +392,12 @@ def test_teachers_are_neither_changed_nor_in_the_state():
   assert program.abstract.collections["models"].keys() == {"student"}
   assert program.abstract.params["objective"].keys() == {"normed"}
   shapes = {x.shape for x in jax.tree.leaves(program.abstract)}
-  taught = program.put_teachers({"teacher": teachers()[small_pair]})
+  taught = program.put_teachers(teacher(small_pair))
   assert (64, 24) not in shapes  # The teacher's hidden layer.
   assert (64, 24) in {x.shape for x in jax.tree.leaves(taught)}
   built = parts(small_pair, "sgd").stages["student"]
   program.run(
-    program.init(0),
+    program.put_state(start(small_pair, "sgd")),
     taught,
     None,
     {k: v[:1] for k, v in batches().items()},
@@ -373,7 +405,7 @@ def test_teachers_are_neither_changed_nor_in_the_state():
     program.zeros(),
   )
   jax.tree.map(
-    np.testing.assert_array_equal, taught["teacher"], teachers()[small_pair]
+    np.testing.assert_array_equal, taught, teacher(small_pair)
   )
 
 
@@ -388,7 +420,8 @@ def test_predictions_take_variables_as_they_lie(name):
     program.placement.mesh,
   )
   batch = {k: v[0] for k, v in batches().items()}
-  state = program.leave(program.enter(program.init(0)))
+  state = program.put_state(start(residual_pair, "sgd"))
+  state = program.leave(program.enter(state))
   found = predict(state.variables("student"), batch)
   host = jax.device_get(state.variables("student"))
   expected = built.modules["student"].apply(host, batch["image"], train=False)

@@ -204,7 +204,7 @@ def _check_stage(run: sections.Run, name: str) -> None:
         f" {errors.nearest(view, run.data.views)}"
       )
   _one_of(f"{key}.examples", stage.examples, ("all", "labelled"))
-  _one_of(f"{key}.use", stage.use, ("last", "best"))
+  _one_of(f"{key}.use", stage.use, ("last", "best", "average"))
   _positive(f"{key}.accumulate", stage.accumulate)
   _positive(f"{key}.steps_per_dispatch", stage.steps_per_dispatch)
   if not 0 < stage.labels <= 1:
@@ -243,6 +243,7 @@ def _check_stage(run: sections.Run, name: str) -> None:
       raise errors.UserError(
         f"{key}.arms.{arm}={values!r}: two are the same in six digits"
       )
+  _check_weights(stage, models, key)
   for group_name, group in stage.groups.items():
     where = f"{key}.groups.{group_name}"
     _not_negative(f"{where}.rate", group.rate)
@@ -253,6 +254,32 @@ def _check_stage(run: sections.Run, name: str) -> None:
       raise errors.UserError(
         f"{where}.match={group.match!r} is not a regular expression: {e}"
       ) from e
+
+
+def _check_weights(
+  stage: sections.Stage, models: tuple[str, ...], key: str
+) -> None:
+  """The moving average and the pull."""
+  if stage.average is not None and not 0 <= stage.average <= 1:
+    raise errors.UserError(f"{key}.average={stage.average}: a decay in [0, 1]")
+  if stage.average is not None and len(models) > 1:
+    raise errors.UserError(
+      f"{key}.average={stage.average}: the stage trains {len(models)} models,"
+      " and an average is kept of one"
+    )
+  if "average" in stage.teachers:
+    raise errors.UserError(
+      f"{key}.teachers: 'average' names the moving average; rename the stage"
+    )
+  if stage.use == "average" and stage.average is None:
+    raise errors.UserError(
+      f"{key}.use='average': set {key}.average to a decay, say 0.999"
+    )
+  if stage.pull is not None and stage.pull.teacher not in stage.teachers:
+    raise errors.UserError(
+      f"{key}.pull.teacher={stage.pull.teacher!r} does not teach here:"
+      f" {errors.nearest(stage.pull.teacher, stage.teachers)}"
+    )
 
 
 def _check_term(
@@ -275,6 +302,7 @@ def _check_term(
   if "teacher" in takes:
     # A model that is trained beside the student may teach it: a peer.
     teachers = (*stage.teachers, *(models if len(models) > 1 else ()))
+    teachers += ("average",) if stage.average is not None else ()
     if not term.teacher and len(stage.teachers) != 1:
       raise errors.UserError(
         f"{key} needs a teacher and the stage has {len(stage.teachers)}: set"

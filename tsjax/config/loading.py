@@ -86,7 +86,11 @@ def override(config: config_dict.ConfigDict, item: str) -> None:
     raise errors.UserError(
       f"--config.{path}: only values can be overridden, and this is a section"
     )
-  value = values.parse_value(text, old, key=f"--config.{path}")
+  # A section's numbers may become durations, schedules' names or None: there
+  # the annotations decide (config/checked.py), and not the value that was.
+  free = not specs.is_spec(node) and isinstance(old, int | float)
+  like = None if free and not isinstance(old, bool) else old
+  value = values.parse_value(text, like, key=f"--config.{path}")
   node[parts[-1]] = value
 
 

@@ -50,6 +50,16 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pull:
+  """Interpolates the student's weights with a teacher's, now and then."""
+
+  teacher: str  # an earlier stage, one of the stage's `teachers`
+  every: Duration = 100
+  # A number or a schedule: -1 leaves the student, 0 makes it the teacher.
+  alpha: float | Spec = -0.9
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """Trains a model, or several together, on an objective."""
 
@@ -71,7 +81,11 @@ class Stage:
   teacher_view: str = ""
   # How the student is born: None is its own initialisation.
   start: Spec | None = None
-  # Periodic pull towards a teacher's weights, and the like: state -> params.
+  # Now and then towards a teacher's weights, where leaves match.
+  pull: Pull | None = None
+  # Decay of a moving average of the student, which terms can read as the
+  # teacher "average"; None keeps none.
+  average: float | None = None
   groups: dict[str, Group] = dataclasses.field(default_factory=dict)
   clip: float | None = None  # largest global norm of the gradient
   accumulate: int = 1  # parts of a batch, one after the other
@@ -79,7 +93,9 @@ class Stage:
   # Values to try, e.g. {"learning_rate": (0.1, 0.03)}: one arm for each.
   arms: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
   choose_by: str = "f1"  # the validation metric that picks arm and best
-  use: str = "last"  # which weights the stage ends with: "last" or "best"
+  # Which weights the stage ends with: "last", "best" on validation, or the
+  # moving "average" of the last step.
+  use: str = "last"
   log_every: Duration = 50
   evaluate_every: Duration = "25%"
   save_every: Duration = "50%"
@@ -172,6 +188,11 @@ def stage(**values: Any) -> config_dict.ConfigDict:
 
 # What a term hands to its loss by name; none of it belongs in the loss's spec.
 READS = ("student", "teacher", "target", "mask", "temperature")
+
+
+def pull(**values: Any) -> config_dict.ConfigDict:
+  """A pull: `config.pull(teacher="teacher", every="1 epoch", alpha=-0.9)`."""
+  return section(Pull, **values)
 
 
 def term(loss: Spec, **values: Any) -> config_dict.ConfigDict:

@@ -53,6 +53,54 @@ def interpolate(student: Any, teacher: Any, alpha: jax.Array | float) -> Any:
   return trees.map_paths(leaf, student, teacher)
 
 
+def pull(student: Any, teacher: Any, alpha: jax.Array | float) -> Any:
+  """Interpolates the leaves that both have in one shape and dtype.
+
+  Every other leaf stays the student's. Applied every so many steps with an
+  alpha between -1 and 0 it pulls a student towards its teacher's weights.
+
+  Args:
+    student: a tree.
+    teacher: another one.
+    alpha: as for `interpolate`.
+
+  Raises:
+    UserError: no leaf matches.
+  """
+  ours, theirs = trees.flatten(student), trees.flatten(teacher)
+  shared = [
+    path
+    for path, leaf in ours.items()
+    if path in theirs
+    and leaf.shape == theirs[path].shape
+    and leaf.dtype == theirs[path].dtype
+  ]
+  if not shared:
+    raise errors.UserError(
+      "pull: no leaf of the student has the path and shape of a teacher's"
+    )
+  moved = interpolate(
+    {path: ours[path] for path in shared},
+    {path: theirs[path] for path in shared},
+    alpha,
+  )
+  return trees.unflatten({**ours, **moved})
+
+
+def moving_average(average: Any, student: Any, decay: jax.Array | float) -> Any:
+  """`decay * average + (1 - decay) * student`, by the same equation.
+
+  With the average as teacher and alpha = decay - 1. Source: Tarvainen and
+  Valpola 2017, Mean Teacher (1703.01780), section 2.
+
+  Args:
+    average: variables; statistics are averaged like weights.
+    student: the student's, of the same structure.
+    decay: in [0, 1]; 0 gives the student, 1 leaves the average.
+  """
+  return interpolate(student, average, decay - 1.0)
+
+
 @functools.partial(jax.jit, static_argnames="is_variance")
 def _leaf(
   s: jax.Array, t: jax.Array, alpha: jax.Array, *, is_variance: bool

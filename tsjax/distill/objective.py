@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tsjax.config import checked, sections, specs
-from tsjax.core import errors, metrics
+from tsjax.core import errors, metrics, random
 from tsjax.distill import forward
 
 
@@ -112,14 +112,13 @@ def initialise(
   key: jax.Array,
   given: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-  """Variables of the learned terms, by term's name."""
-  return {
-    term.name: dict(
-      term.loss.init(jax.random.fold_in(key, i), **given[term.name])
-    )
-    for i, term in enumerate(terms)
-    if term.learned
-  }
+  """Variables of the learned terms; each drawn by its own name."""
+  variables = {}
+  for term in terms:
+    if term.learned:
+      own_key = jax.random.fold_in(key, random.stream(term.name))
+      variables[term.name] = dict(term.loss.init(own_key, **given[term.name]))
+  return variables
 
 
 def evaluate(

@@ -206,11 +206,15 @@ class _Turns:
   def _evaluate(self, state: Any, step: int) -> None:
     if self._arm.evaluate is None:
       return
-    variables = state.variables(self._arm.stage.model)
+    variables = self._judged(state)
     self._scores = self._arm.evaluate(variables)
     # The line of a checkpoint's own step was written before the checkpoint.
     if step != self._resumed_at:
       self._writer.write("validation", step, self._scores)
+
+  def _judged(self, state: Any) -> Any:
+    """The variables with which the stage would end now."""
+    return self._arm.stage.end_variables(state)
 
   def _score(self) -> float | None:
     value = self._scores.get(self._arm.stage.config.choose_by)
@@ -226,7 +230,7 @@ class _Turns:
     )
 
   def _end(self, state: Any, step: int) -> Ended:
-    model, program = self._arm.stage.model, self._program
+    program = self._program
     self._settle()
     self._store.wait()
     if self._arm.stage.config.use == "best":
@@ -235,6 +239,6 @@ class _Turns:
         state, manifest = self._store.restore(
           best, program.abstract, program.shardings
         )
-        self._scores = self._arm.evaluate(state.variables(model))
+        self._scores = self._arm.evaluate(self._judged(state))
         step = int(manifest["step"])
-    return Ended(state.variables(model), step, self._score(), self._scores)
+    return Ended(self._judged(state), step, self._score(), self._scores)

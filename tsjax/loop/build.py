@@ -48,6 +48,7 @@ class Stage:
     weights: by term, by step.
     temperatures: by term, by step.
     group_sizes: parameters in each group of the optimizer.
+    pull: alpha of the pull towards a teacher's weights by step.
   """
 
   name: str
@@ -59,6 +60,7 @@ class Stage:
   weights: Mapping[str, schedules.Schedule]
   temperatures: Mapping[str, schedules.Schedule]
   group_sizes: Mapping[str, int]
+  pull: schedules.Schedule
 
   @property
   def model(self) -> str:
@@ -70,6 +72,12 @@ class Stage:
     return max(
       self.timeline.to_steps(duration, f"config.stages.{self.name}.{key}"), 1
     )
+
+  def end_variables(self, state: state_lib.TrainState) -> Any:
+    """The variables with which the stage ends, if this is its last state."""
+    if self.config.use == "average":
+      return state.averages[self.model]
+    return state.variables(self.model)
 
   def scalars(
     self, seed: int, base_rate: float, step: int, count: int
@@ -88,6 +96,8 @@ class Stage:
       clip=np.full(count, clip, np.float32),
       weights={k: over(s) for k, s in self.weights.items()},
       temperatures={k: over(s) for k, s in self.temperatures.items()},
+      pull=over(self.pull),
+      decay=np.full(count, self.config.average or 0.0, np.float32),
     )
 
 
@@ -244,6 +254,8 @@ def _stage(
     student_view=config.view,
     teacher_view=config.teacher_view,
     accumulate=config.accumulate,
+    averaged=() if config.average is None else tuple(trained),
+    pull_from="" if config.pull is None else config.pull.teacher,
   )
   output = checks.trace_models(structure, example, task, source)
   checks.check_metric(
@@ -268,6 +280,7 @@ def _stage(
       for field in ("weight", "temperature")
     ),
     sizes,
+    _pull(config.pull, timeline, f"{key}.pull"),
   )
   for field in ("log_every", "evaluate_every", "save_every"):
     stage.steps_of(getattr(config, field), field)
@@ -310,6 +323,17 @@ def _schedule(
       " tsjax.core.schedules"
     )
   return schedule
+
+
+def _pull(
+  config: sections.Pull | None, timeline: schedules.Timeline, key: str
+) -> schedules.Schedule:
+  """alpha by step: -1, which leaves the weights, unless a pull is due."""
+  if config is None:
+    return lambda step: -1.0
+  every = max(timeline.to_steps(config.every, f"{key}.every"), 1)
+  alpha = _schedule(config.alpha, timeline, f"{key}.alpha")
+  return lambda step: alpha(step) if (step + 1) % every == 0 else -1.0
 
 
 def _example(

@@ -130,7 +130,7 @@ class Experiment:
         )
       finally:
         store.close()
-      self._memory[stage, seed] = state.variables(built.model)
+      self._memory[stage, seed] = built.end_variables(state)
     return self._memory[stage, seed]
 
   def record(self, stage: str, seed: int) -> dict[str, Any]:

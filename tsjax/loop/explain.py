@@ -31,7 +31,10 @@ def lines(parts: build.Parts) -> Iterator[str]:
     f" on {placement.devices} device(s) {dict(placement.mesh.shape)}"
   )
   sizes = ", ".join(f"{n} {s.size:,}" for n, s in parts.splits.items())
-  yield f"data: {sizes}; {len(parts.source.classes)} classes; batch {run.data.batch_size}"
+  yield (
+    f"data: {sizes}; {len(parts.source.classes)} classes; batch"
+    f" {run.data.batch_size}"
+  )
   yield "models:"
   for name, spec in run.models.items():
     values = ", ".join(f"{k}={spec[k]}" for k in spec if k != specs.CALL)

@@ -63,12 +63,9 @@ def initial_state(
     )[0]
     for name, module in structure.models.items()
   }
-  taught = {
-    name: forward.forward(module, teachers[name], teacher_inputs, train=False)[
-      0
-    ]
-    for name, module in structure.teachers.items()
-  }
+  # An average starts as the student.
+  averages = {name: plain[name] for name in structure.averaged}
+  taught = step_lib.teach(structure, teachers, averages, teacher_inputs)
   given = {
     term.name: objective.arguments(
       term, students, taught, batch, jnp.float32(1)
@@ -90,7 +87,11 @@ def initial_state(
   }
   optimizer = structure.optimizer.init(params)
   return state_lib.TrainState(
-    jnp.zeros((), jnp.int32), params, collections, optimizer
+    jnp.zeros((), jnp.int32),
+    params,
+    collections,
+    optimizer,
+    {name: variables[name] for name in structure.averaged},
   )
 
 
@@ -155,6 +156,10 @@ class Program:
       collections={
         **state.collections,
         "models": {**state.collections["models"], model: rest},
+      },
+      averages={
+        name: variables if name == model else average
+        for name, average in state.averages.items()
       },
     )
     # A copy: a start may hand over the teacher's own arrays, and the step

@@ -15,12 +15,14 @@ class TrainState:
     params: {"models": {NAME: tree}, "objective": {TERM: tree}}.
     collections: the same layout: batch statistics, banks.
     optimizer: optax's state over `params`.
+    averages: {NAME: variables}, moving averages of models; {} for none.
   """
 
   step: jax.Array
   params: Any
   collections: Any
   optimizer: Any
+  averages: Any = flax.struct.field(default_factory=dict)
 
   def variables(self, model: str) -> dict[str, Any]:
     """A model's variables, as `module.apply` takes them."""
@@ -36,6 +38,8 @@ class Scalars:
   clip: jax.Array  # largest norm of the gradient; inf for none
   weights: dict[str, jax.Array]  # by term
   temperatures: dict[str, jax.Array]  # by term
+  pull: jax.Array  # alpha towards the teacher's weights; -1 leaves them
+  decay: jax.Array  # of the moving average
 
 
 def split(variables: Any) -> tuple[Any, dict[str, Any]]:

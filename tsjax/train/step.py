@@ -11,9 +11,11 @@ import optax
 
 from tsjax.core import metrics as metrics_lib
 from tsjax.core import random
-from tsjax.distill import forward, objective
+from tsjax.distill import forward, interpolate, objective
 from tsjax.train import state as state_lib
 
+# The name under which terms read the moving average of the student.
+AVERAGE = "average"
 Batch = Mapping[str, Any]
 Metrics = dict[str, metrics_lib.Mean]
 
@@ -32,6 +34,8 @@ class Structure:
     student_view: the students' view.
     teacher_view: the teachers' view.
     accumulate: parts of a batch, one after the other.
+    averaged: models of which a moving average is kept.
+    pull_from: the teacher towards whose weights the models are pulled, or "".
     axis_name: the axis of `pmap`; None under `jit`.
   """
 
@@ -45,6 +49,8 @@ class Structure:
   teacher_view: str
   accumulate: int = 1
   axis_name: str | None = None
+  averaged: tuple[str, ...] = ()
+  pull_from: str = ""
 
 
 def make_step(
@@ -100,12 +106,7 @@ def make_step(
         structure, structure.teacher_view, batch, scalars.seed
       )
     # Before the gradient is taken: no edit to a loss can differentiate them.
-    taught = {
-      name: forward.forward(
-        module, teachers[name], teacher_inputs, train=False
-      )[0]
-      for name, module in structure.teachers.items()
-    }
+    taught = teach(structure, teachers, state.averages, teacher_inputs)
     key = random.key(scalars.seed, "dropout", state.step)
     if axis_name is not None:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -134,10 +135,45 @@ def make_step(
     one = jnp.ones((), jnp.float32)
     metrics["loss"] = metrics_lib.Mean(loss.astype(jnp.float32), one)
     metrics["gradient_norm"] = metrics_lib.Mean(norm.astype(jnp.float32), one)
-    new = state_lib.TrainState(state.step + 1, params, collections, optimizer)
+    if structure.pull_from:
+      # Only the weights: the statistics are those of the student's own batches.
+      source = teachers[structure.pull_from]["params"]
+      pulled = {
+        name: interpolate.pull(own, source, scalars.pull)
+        for name, own in params["models"].items()
+      }
+      params = {**params, "models": pulled}
+    averages = {
+      name: interpolate.moving_average(
+        state.averages[name],
+        state_lib.join(params["models"][name], collections["models"][name]),
+        scalars.decay,
+      )
+      for name in structure.averaged
+    }
+    new = state_lib.TrainState(
+      state.step + 1, params, collections, optimizer, averages
+    )
     return new, metrics
 
   return step
+
+
+def teach(
+  structure: Structure,
+  teachers: Mapping[str, Any],
+  averages: Mapping[str, Any],
+  inputs: Any,
+) -> dict[str, forward.Outputs]:
+  """What every teacher says, the moving average of the student among them."""
+  pairs = [(n, m, teachers[n]) for n, m in structure.teachers.items()]
+  pairs += [
+    (AVERAGE, structure.models[n], averages[n]) for n in structure.averaged
+  ]
+  return {
+    name: forward.forward(module, variables, inputs, train=False)[0]
+    for name, module, variables in pairs
+  }
 
 
 def apply_view(
