@@ -184,7 +184,7 @@ def _line(
   has_loss = "validation" in experiment.parts.splits and points > 1
   if not has_loss or not built.timeline.steps:
     return None
-  alphas = [round(a, 4) for a in np.linspace(-1.0, 0.5, points)]
+  alphas = [round(a, 4) for a in np.linspace(-1.0, 0.0, points)]
   along = jax.jit(interpolate.interpolate)
   losses = []
   for seed in experiment.run.seeds:
