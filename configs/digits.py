@@ -11,7 +11,13 @@ same learning rates to choose from and the same number of steps; the choice is
 made on the 144 validation images, and the 360 test images are read once, at the
 end.
 
-RESULTS
+Test split, mean and deviation over seeds 0, 1, 2; 2 CPU cores, 2026-11-23
+(docs/results.md has the rest):
+
+    stage      parameters   accuracy          F1
+    teacher        77,754   0.9935 +- 0.0016  0.9935 +- 0.0017
+    alone          10,738   0.8611 +- 0.0048  0.8590 +- 0.0050
+    student        10,738   0.9861 +- 0.0073  0.9860 +- 0.0074
 
 `data=cifar10` runs the same pair on TFDS's cifar10, prepared beforehand.
 """
@@ -62,8 +68,8 @@ def get_config(arg=None):
 
   labels = config.term(spec(objectives.cross_entropy))
   soft = config.term(
-    # Three times the labels, for 65 of them say little; of weights 1 and 3 and
-    # temperatures 2, 4 and 8 the best on validation.
+    # Three times the labels, for 65 of them say little; weight and temperature
+    # were chosen on validation (docs/results.md).
     spec(objectives.soft_targets),
     weight=3.0,
     temperature=4.0,

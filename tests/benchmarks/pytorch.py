@@ -7,10 +7,17 @@ checks that logits, loss and updates agree before it times anything.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from tests.benchmarks import digits
+from tsjax.train import step as step_lib
+
+# Largest differences that let a comparison go on.
+LOGITS, LOSS, UPDATES = 1e-4, 1e-5, 1e-3
 
 # What PyTorch calls a norm's leaves -> what Flax calls them.
 NORM = {
@@ -169,9 +176,7 @@ class Trainer:
     )
     return labels + self._weight * self._temperature**2 * soft
 
-  def step(
-    self, batch: tuple[torch.Tensor, ...], rate: float
-  ) -> torch.Tensor:
+  def step(self, batch: tuple[torch.Tensor, ...], rate: float) -> torch.Tensor:
     """One step; the loss before it, not waited for."""
     for group in self._optimizer.param_groups:
       group["lr"] = rate
@@ -180,3 +185,133 @@ class Trainer:
     loss.backward()
     self._optimizer.step()
     return loss.detach()
+
+
+def prepared(stage: digits.Stage, steps: int) -> list[tuple[Any, ...]]:
+  """What the JAX step sees after its view, as tensors: nothing is left to do.
+
+  A tensor of `[batch, 1, height, width]`, the labels, and 1.0 where a label may
+  be used; the rate of the step last.
+  """
+  structure = stage.program.structure
+
+  @jax.jit
+  def seen(batch: Any) -> Any:
+    return step_lib.apply_view(
+      structure, structure.student_view, batch, np.uint32(digits.SEED)
+    )
+
+  batches = []
+  for batch, scalars in stage.inputs(steps):
+    examples = stage.examples(batch)
+    pixels = np.asarray(seen(examples)).transpose(0, 3, 1, 2)
+    batches.append(
+      (
+        torch.from_numpy(pixels.copy()),
+        torch.from_numpy(np.asarray(examples["label"], np.int64)),
+        torch.from_numpy(np.asarray(examples["labelled"], np.float32)),
+        float(scalars.learning_rate[0]),
+      )
+    )
+  return batches
+
+
+def trainer_of(
+  stage: digits.Stage, variables: Any, taught: Any, *, compiled: bool
+) -> tuple[Trainer, dict[str, Network]]:
+  """The stage's teacher and student in PyTorch, with these weights."""
+  networks = {}
+  for name, values in (("teacher", taught), ("student", variables)):
+    module = stage.parts.modules[name]
+    networks[name] = Network(
+      width=module.width,
+      groups=getattr(module, "cardinality", 1),
+      stages=len(module.stage_sizes),
+      classes=module.classes,
+    )
+    copy_into(networks[name], jax.device_get(values))
+  soft = stage.built.config.objective["soft"]
+  trainer = Trainer(
+    networks["teacher"],
+    networks["student"],
+    weight=soft.weight,
+    temperature=soft.temperature,
+    weight_decay=1e-2,
+    compiled=compiled,
+  )
+  return trainer, networks
+
+
+def contest_of(
+  stage: digits.Stage, steps: int, *, compiled: bool
+) -> digits.Contest:
+  """The same steps in PyTorch, from the same weights, batches prepared."""
+  trainer, _ = trainer_of(
+    stage,
+    stage.begin().variables("student"),
+    stage.teachers["teacher"],
+    compiled=compiled,
+  )
+  batches = prepared(stage, steps)
+
+  def contest() -> digits.Seconds:
+    start = digits.now()
+    for *batch, rate in batches:
+      loss = trainer.step(tuple(batch), rate)
+    loss.item()
+    return tuple(digits.now() - start)
+
+  return contest
+
+
+def compare(stage: digits.Stage) -> dict[str, float]:
+  """Largest differences between JAX and PyTorch.
+
+  Norms and biases are disturbed first: with scales of 1 and statistics of 0
+  and 1, a leaf in the wrong place would not show.
+
+  Raises:
+    SystemExit: they are not the same model, loss or update.
+  """
+  random = np.random.default_rng(0)
+
+  def disturbed(x: Any) -> np.ndarray:
+    x = np.asarray(x)
+    return x + 0.3 * random.random(x.shape, np.float32) if x.ndim == 1 else x
+
+  student, teacher = jax.tree.map(
+    disturbed,
+    jax.device_get(
+      (stage.begin().variables("student"), stage.teachers["teacher"])
+    ),
+  )
+  trainer, networks = trainer_of(stage, student, teacher, compiled=False)
+  batches = prepared(stage, 3)
+  pixels = batches[0][0]
+  found = {}
+  with torch.no_grad():
+    for name, values in (("teacher", teacher), ("student", student)):
+      given = pixels.numpy().transpose(0, 2, 3, 1)
+      logits = stage.parts.modules[name].apply(values, given, train=False)
+      theirs = networks[name].eval()(pixels).numpy()
+      found[f"{name} logits"] = float(np.abs(logits - theirs).max())
+  networks["student"].train()
+
+  put = stage.program.put_teachers({"teacher": teacher})
+  state = stage.program.with_variables(stage.begin(), "student", student)
+  before = 0.0
+  sums = stage.program.zeros()
+  for at, (batch, scalars) in enumerate(stage.inputs(3)):
+    state, sums = stage.program.run(
+      state, put, stage.feed.resident, batch, scalars, sums
+    )
+    total = float(sums["loss"].total)
+    theirs = float(trainer.step(batches[at][:3], batches[at][3]))
+    relative = abs(total - before - theirs) / theirs
+    found["loss" if at == 0 else "loss after updates"] = relative
+    before = total
+  limits = {"loss": LOSS, "loss after updates": UPDATES}
+  for name, difference in found.items():
+    if not difference < limits.get(name, LOGITS):
+      raise SystemExit(f"JAX and PyTorch differ: {name} by {difference:.2g}")
+  return found
