@@ -96,3 +96,8 @@ def get_config(arg=None):
   )
   c.order = ("teacher", "student")
   return c
+
+
+def leaves(variables):
+  """The leaves of variables, on the host."""
+  return jax.tree.leaves(jax.device_get(variables))
