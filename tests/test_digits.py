@@ -10,11 +10,26 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Fails every import of TensorFlow, as on a machine that has none.
-WITHOUT_TENSORFLOW = (
-  "import sys; sys.modules['tensorflow'] = None;"
-  "from tsjax import main; sys.exit(main.main())"
-)
+# No finder finds TensorFlow, as on a machine that has none.
+WITHOUT_TENSORFLOW = """
+import sys
+
+class Hiding:
+  def __init__(self, finder):
+    self.finder = finder
+
+  def find_spec(self, name, path=None, target=None):
+    if name.partition(".")[0] == "tensorflow":
+      return None
+    return self.finder.find_spec(name, path, target)
+
+  def __getattr__(self, name):
+    return getattr(self.finder, name)
+
+sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
+from tsjax import main
+sys.exit(main.main())
+"""
 
 
 def fit(config: str, workdir: pathlib.Path, *overrides: str, **environment):
@@ -70,7 +85,7 @@ def test_same_pair_on_cifar10_without_tensorflow(shared, tmp_path):
     "--config.stages.student.arms.learning_rate=(0.01,)",
     TFDS_DATA_DIR=str(tmp_path / "tfds"),
   )
-  assert results["classes"][0] == "airplane"
+  assert len(results["classes"]) == 10
   test = results["stages"]["student"]["test"]
   # Forty steps teach something: chance is 0.1.
   assert results["stages"]["teacher"]["test"]["accuracy"]["mean"] > 0.2

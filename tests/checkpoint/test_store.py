@@ -23,24 +23,24 @@ def mesh(count):
 
 
 def whole(tree, *, count=1):
-  place = jax.sharding.NamedSharding(
-    mesh(count), jax.sharding.PartitionSpec()
-  )
+  place = jax.sharding.NamedSharding(mesh(count), jax.sharding.PartitionSpec())
   return jax.tree.map(lambda x: place, tree)
 
 
 def state(seed=0):
   random = np.random.default_rng(seed)
   values = random.normal(size=(16, 24)).astype(np.float32)
-  return jax.device_put({
-    "step": jnp.int32(seed),
-    "params": {
-      "kernel": values,
-      "half": jnp.asarray(values[:8], jnp.bfloat16),
-      "flags": values[0] > 0,
-    },
-    "optimizer": (values * 2, {"count": np.uint32(2**32 - 1 - seed)}),
-  })
+  return jax.device_put(
+    {
+      "step": jnp.int32(seed),
+      "params": {
+        "kernel": values,
+        "half": jnp.asarray(values[:8], jnp.bfloat16),
+        "flags": values[0] > 0,
+      },
+      "optimizer": (values * 2, {"count": np.uint32(2**32 - 1 - seed)}),
+    }
+  )
 
 
 def abstract(tree):
@@ -367,6 +367,6 @@ def test_checksums_tell_values_shapes_and_dtypes_apart():
   found = {store_lib.checksums({"x": x})["x"] for x in others}
   assert len(found) == len(others)
   # A view and its copy are the same values.
-  assert store_lib.checksums({"x": zeros.T}) == store_lib.checksums({
-    "x": zeros.T.copy()
-  })
+  assert store_lib.checksums({"x": zeros.T}) == store_lib.checksums(
+    {"x": zeros.T.copy()}
+  )

@@ -53,7 +53,9 @@ def digits(slow: bool = False):
 
 
 def get_config(arg=None):
-  a = config.arguments(arg, steps=20, save=8, slow=False, dispatch=1)
+  a = config.arguments(
+    arg, steps=24, save=8, dispatch=1, alone=False, slow=False
+  )
   c = config.run(name="pair", line_points=0)
   c.task = spec(classification.Classification)
   c.data.source = spec(digits, slow=a.slow)
@@ -70,13 +72,16 @@ def get_config(arg=None):
     schedule=spec(schedules.cosine, warmup="10%"),
     arms={"learning_rate": (0.1, 0.03)},
     steps_per_dispatch=a.dispatch,
-    log_every=4,
+    log_every=5,
     evaluate_every=a.save,
     save_every=a.save,
   )
   c.stages.teacher = config.stage(
     train="teacher", objective={"labels": labels}, **common
   )
+  c.order = ("teacher", "student")[: 1 if a.alone else 2]
+  if a.alone:
+    return c
   c.stages.student = config.stage(
     train="student",
     teachers=("teacher",),
@@ -94,7 +99,6 @@ def get_config(arg=None):
     },
     **common,
   )
-  c.order = ("teacher", "student")
   return c
 
 

@@ -72,9 +72,10 @@ def noise():
   """
   random = np.random.default_rng(0)
   labels = random.integers(0, 10, 400)
-  images = random.normal(size=(400, 8, 8, 1)) + random.normal(
-    size=(10, 8, 8, 1)
-  )[labels]
+  images = (
+    random.normal(size=(400, 8, 8, 1))
+    + random.normal(size=(10, 8, 8, 1))[labels]
+  )
   both = {"image": images.astype(np.float32), "label": labels}
   return sources.Arrays({"train": both, "test": both}, tuple(range(10)))
 
@@ -95,9 +96,7 @@ class Small(nn.Module):
 
 
 def residual_pair(c):
-  c.models.teacher = spec(
-    resnet.ResNet, stage_sizes=(1,), width=8, classes=10
-  )
+  c.models.teacher = spec(resnet.ResNet, stage_sizes=(1,), width=8, classes=10)
   c.models.student = spec(
     resnet.ResNeXt,
     stage_sizes=(1,),
@@ -213,8 +212,7 @@ def make_program(pair, optimizer, name, *, accumulate=1):
     built.program.structure, accumulate=accumulate
   )
   example = {
-    k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype)
-    for k, v in batches().items()
+    k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in batches().items()
   }
   taught = jax.eval_shape(lambda x: x, teacher(pair))
   return program_lib.Program(structure, placement(name), example, taught)
@@ -404,9 +402,7 @@ def test_teachers_are_neither_changed_nor_in_the_state():
     built.scalars(0, 0.1, 0, 1),
     program.zeros(),
   )
-  jax.tree.map(
-    np.testing.assert_array_equal, taught, teacher(small_pair)
-  )
+  jax.tree.map(np.testing.assert_array_equal, taught, teacher(small_pair))
 
 
 @pytest.mark.parametrize("name", ["eight", "fsdp", "pmap"])

@@ -51,9 +51,7 @@ def make_batch(seed=0):
 
 def make_variables(module, seed):
   inputs = jnp.zeros((1, FEATURES))
-  return nn.meta.unbox(
-    forward.initialise(module, jax.random.key(seed), inputs)
-  )
+  return nn.meta.unbox(forward.initialise(module, jax.random.key(seed), inputs))
 
 
 def make_structure(student, accumulate):
@@ -86,9 +84,7 @@ def make_structure(student, accumulate):
 
 
 def first_state(structure):
-  params, rest = state_lib.split(
-    make_variables(structure.models["student"], 1)
-  )
+  params, rest = state_lib.split(make_variables(structure.models["student"], 1))
   params = {"models": {"student": params}, "objective": {}}
   collections = {"models": {"student": rest}, "objective": {}}
   optimizer = structure.optimizer.init(params)

@@ -121,6 +121,9 @@ class _Turns:
     try:
       while True:
         if self._due(step, self._evaluate_every):
+          # Training that came apart is told by its loss, not by the metrics.
+          self._settle()
+          self._means(step, sums)
           self._evaluate(program.leave(state), step)
         stopping = arm.stop_requested() and step < self._total
         if self._saves(step) or stopping:
@@ -184,9 +187,18 @@ class _Turns:
     if self._pending is None:
       return
     (step, sums), self._pending = self._pending, None
+    values = self._means(step, sums)
+    if values:
+      self._writer.write("train", step, values)
+      self._arm.progress.loss(values["loss"])
+
+  def _means(self, step: int, sums: Any) -> dict[str, float]:
+    """The sums as means, on the host; {} where nothing was added.
+
+    Raises:
+      UserError: the loss or the gradient is not finite.
+    """
     means = jax.device_get(self._program.leave(sums))
-    if not means["loss"].count:
-      return
     values = {
       name: float(mean.total / mean.count)
       for name, mean in means.items()
@@ -195,19 +207,21 @@ class _Turns:
     # A gradient that is not finite spoils the parameters that the next loss
     # is made of, and these must not be saved.
     for name, what in (("loss", "loss"), ("gradient_norm", "gradient's norm")):
-      if not math.isfinite(values[name]):
+      if name in values and not math.isfinite(values[name]):
         raise errors.UserError(
           f"{self._name()}: the {what} is {values[name]} by step {step}; lower"
           " learning_rate, or set clip"
         )
-    self._writer.write("train", step, values)
-    self._arm.progress.loss(values["loss"])
+    return values
 
   def _evaluate(self, state: Any, step: int) -> None:
     if self._arm.evaluate is None:
       return
     variables = self._judged(state)
-    self._scores = self._arm.evaluate(variables)
+    try:
+      self._scores = self._arm.evaluate(variables)
+    except errors.UserError as e:
+      raise errors.UserError(f"{self._name()}, step {step}: {e}") from e
     # The line of a checkpoint's own step was written before the checkpoint.
     if step != self._resumed_at:
       self._writer.write("validation", step, self._scores)

@@ -141,7 +141,16 @@ class Program:
     def plain(seed: jax.Array, teachers: Any) -> state_lib.TrainState:
       return nn.meta.unbox(self._init(seed, teachers))
 
-    return jax.jit(plain, out_shardings=self.shardings)
+    # It runs once: a CPU compiles it in a fifth of the time at this level, to
+    # the same bits (docs/performance.md).
+    on_cpu = self.placement.mesh.devices.flat[0].platform == "cpu"
+    return jax.jit(
+      plain,
+      out_shardings=self.shardings,
+      compiler_options={"xla_backend_optimization_level": 1}
+      if on_cpu
+      else None,
+    )
 
   def with_variables(
     self, state: state_lib.TrainState, model: str, variables: Any
