@@ -1,5 +1,6 @@
 """Checkpoints: the same bits back, or a line that says why not."""
 
+import gc
 import shutil
 import threading
 
@@ -12,7 +13,7 @@ import pytest
 from tsjax.checkpoint import store as store_lib
 from tsjax.core import errors
 
-# Orbax leaves futures behind whose reading failed.
+# Orbax leaves futures behind whose reading failed; see `forgotten`.
 pytestmark = pytest.mark.filterwarnings(
   "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -56,6 +57,13 @@ def assert_same_bits(left, right):
 
 def read(store, like):
   return store.latest(abstract(like), whole(like))
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+  """Collects them while their warning is still ignored."""
+  yield
+  gc.collect()
 
 
 @pytest.fixture
