@@ -16,6 +16,8 @@ os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",
   str(pathlib.Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"),
 )
+# The second start of a run compiles many small programs again, too.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -105,7 +105,7 @@ def _experiment(
   from tsjax.config import loading
   from tsjax.loop import experiment
 
-  logging.getLogger("absl").setLevel(logging.ERROR)
+  logging.getLogger("absl").setLevel(logging.CRITICAL)
   _cache_compilations()
   config = loading.load(options.config, overrides)
   stop = _StopOnSignal()
@@ -207,7 +207,7 @@ def _explain(
   from tsjax.config import checked, loading
   from tsjax.loop import build, explain
 
-  logging.getLogger("absl").setLevel(logging.ERROR)
+  logging.getLogger("absl").setLevel(logging.CRITICAL)
   _cache_compilations()
   parts = build.build(checked.check(loading.load(options.config, overrides)))
   for line in explain.lines(parts):

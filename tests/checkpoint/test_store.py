@@ -354,12 +354,14 @@ def test_a_write_that_fails_at_once_is_told(tmp_path, monkeypatch):
   store = store_lib.Store(tmp_path)
 
   def fail(*args, **kwargs):
-    raise ValueError("RESOURCE_EXHAUSTED: no space")
+    path = "/".join(["checkpoints"] * 40)
+    raise ValueError(f"RESOURCE_EXHAUSTED: {path}: No space left on device")
 
   with monkeypatch.context() as context:
     context.setattr(ocp.CheckpointManager, "save", fail)
-    with pytest.raises(errors.UserError, match="RESOURCE_EXHAUSTED"):
+    with pytest.raises(errors.UserError, match="RESOURCE_EXHAUSTED") as error:
       store.save(state(1), step=1, manifest={})
+  assert str(error.value).endswith("No space left on device)")
   store.close()
 
 

@@ -272,7 +272,9 @@ def test_every_placement_gives_the_numbers_of_one_device(name):
   assert_equal_numbers(name, residual_pair)
 
 
-@pytest.mark.parametrize("name", ["eight", "pmap"])
+@pytest.mark.parametrize(
+  "name", ["eight", pytest.param("pmap", marks=pytest.mark.slow)]
+)
 def test_losses_under_adam_are_those_of_one_device(name):
   # Adam divides by the root of small numbers, so parameters may differ more.
   _, _, expected = trained(residual_pair, "adam", "one")

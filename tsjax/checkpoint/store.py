@@ -307,5 +307,8 @@ def _leaves(state: Any) -> list[tuple[str, Any]]:
 
 
 def _one_line(error: BaseException) -> str:
-  reason = " ".join(str(error).split())[:160]
+  reason = " ".join(str(error).split())
+  if len(reason) > 240:
+    # TensorStore begins with what it did and ends with what went wrong.
+    reason = f"{reason[:80]} ... {reason[-150:]}"
   return f"{type(error).__name__}: {reason}"
