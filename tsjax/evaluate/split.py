@@ -1,7 +1,6 @@
 """Runs a model over a whole split, with the padding taken out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-import time
 from typing import Any
 
 import jax
@@ -40,20 +39,3 @@ def collect(
     np.concatenate(jax.device_get(scores))[mask],
     {name: np.concatenate(parts)[mask] for name, parts in kept.items()},
   )
-
-
-def examples_per_second(
-  predict: Callable[[Any, Batch], jax.Array],
-  variables: Any,
-  batch: Batch,
-  *,
-  repeats: int = 5,
-) -> float:
-  """The median rate of `predict` on one batch, after one call to warm up."""
-  predict(variables, batch).block_until_ready()
-  rates = []
-  for _ in range(repeats):
-    start = time.perf_counter()
-    predict(variables, batch).block_until_ready()
-    rates.append(len(batch["mask"]) / (time.perf_counter() - start))
-  return float(np.median(rates))

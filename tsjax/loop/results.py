@@ -14,7 +14,7 @@ from tsjax.config import specs
 from tsjax.core import trees
 from tsjax.data import pipeline
 from tsjax.distill import interpolate
-from tsjax.evaluate import split as split_lib
+from tsjax.evaluate import speed
 from tsjax.report import writers
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _speed(
       )
     )
   )
-  return split_lib.examples_per_second(
+  return speed.examples_per_second(
     experiment.parts.predict(name), variables, batch
   )
 
