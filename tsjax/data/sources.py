@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 from tsjax.core import errors
+from tsjax.data import targets
 
 # Names of a batch that are not the source's to give: docs/design.md, "Batch".
 RESERVED = ("index", "epoch", "mask", "labelled")
@@ -38,7 +39,11 @@ class Source(Protocol):
     """
 
   def labels(self, split: str) -> np.ndarray:
-    """All labels of a split, int32 [size]; images are not decoded.
+    """All labels of a split, read once; images are not decoded.
+
+    Returns:
+      int32 [size] where a label is a class, float32 [size] where it is a
+      number, bool [size, classes] where an example has several labels or none.
 
     Raises:
       UserError: there is no such split, or a label is not a class.
@@ -51,20 +56,28 @@ class Arrays:
 
   Attributes:
     arrays: split -> field -> array [size, ...]. Every split has the same
-      fields; `label` is one of them, integers [size], and is kept as int32.
+      fields, and `label` is one of them.
     classes: names of the classes; with (), labels need only be >= 0.
     name: what errors call the source.
+    target: what `label` is: "class", integers [size], kept as int32; "number",
+      floats or integers [size], kept as float32; or "labels", truth values or
+      0 and 1 [size, classes], kept as bool.
+    names: field -> what its numbers stand for: the texts that integers are
+      numbers of, or the columns of a field that was put together of several.
 
   Raises:
     UserError: a split is empty, lacks a field or has arrays of different
-      lengths; a label is no class; a value is not finite.
+      lengths; a label does not fit the target; a value is not finite.
   """
 
   arrays: Mapping[str, Mapping[str, np.ndarray]]
   classes: tuple[str, ...] = ()
   name: str = "arrays"
+  target: str = "class"
+  names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
+    targets.check(self.name, self.target)
     if not self.arrays:
       raise errors.UserError(
         f"{self.name}: has no split; give at least 'train'"
@@ -72,7 +85,7 @@ class Arrays:
     object.__setattr__(self, "classes", tuple(map(str, self.classes)))
     fields = sorted({f for split in self.arrays.values() for f in split})
     arrays = {
-      split: _checked_split(self.name, split, given, fields, self.classes)
+      split: _checked_split(self, split, given, fields)
       for split, given in self.arrays.items()
     }
     first = next(iter(arrays))
@@ -137,14 +150,17 @@ def digits(test: float = 0.2, seed: int = 0) -> Arrays:
 
 
 def npz(
-  path: str | os.PathLike[str], classes: Sequence[str] | int | None = None
+  path: str | os.PathLike[str],
+  classes: Sequence[str] | int | None = None,
+  target: str = "class",
 ) -> Arrays:
   """A NumPy archive with the keys `train/image`, `train/label`, ....
 
   Args:
     path: the file; `~` is the home folder.
     classes: names of the classes or their number. None takes the array
-      `classes` of the file, or counts to the largest label of train.
+      `classes` of the file, or counts the classes of train's labels.
+    target: what a label is: "class", "number" or "labels"; see `Arrays`.
 
   Raises:
     UserError: the file is missing or damaged, or its arrays do not fit
@@ -169,10 +185,15 @@ def npz(
       )
     splits.setdefault(split, {})[field] = array
   if classes is None:
-    classes = _count(splits)
+    classes = _count(splits, target)
+  return Arrays(splits, classes=class_names(classes), name=name, target=target)
+
+
+def class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
+  """Names of classes that were given by name, or by their number."""
   if isinstance(classes, int):
-    classes = tuple(map(str, range(classes)))
-  return Arrays(splits, classes=tuple(classes), name=name)
+    return tuple(map(str, range(classes)))
+  return tuple(map(str, classes))
 
 
 def check_split(name: str, splits: Mapping[str, int], split: str) -> None:
@@ -213,9 +234,11 @@ def checked_labels(
     UserError: labels are not integers [size], or one is no class.
   """
   if labels.dtype.kind not in "iu" or labels.ndim != 1:
+    number = labels.dtype.kind == "f" and labels.ndim == 1
+    hint = ", or set target='number'" if number else ""
     raise errors.UserError(
       f"{name}: labels of split {split!r} are {labels.dtype}"
-      f" {list(labels.shape)}; store class numbers, integers [size]"
+      f" {list(labels.shape)}; store class numbers, integers [size]{hint}"
     )
   limit = classes or np.iinfo(np.int32).max
   wrong = np.flatnonzero((labels < 0) | (labels >= limit))
@@ -230,13 +253,13 @@ def checked_labels(
 
 
 def _checked_split(
-  name: str,
+  source: Arrays,
   split: str,
   given: Mapping[str, np.ndarray],
   fields: Sequence[str],
-  classes: Sequence[str],
 ) -> dict[str, np.ndarray]:
   """The arrays of one split, all of one length, or UserError."""
+  name = source.name
   for field in dict.fromkeys([*fields, "label"]):
     if field not in given:
       raise errors.UserError(
@@ -265,7 +288,12 @@ def _checked_split(
       )
     if field != "label" and array.dtype.kind == "f":
       _check_finite(name, split, field, array)
-  arrays["label"] = checked_labels(name, split, arrays["label"], len(classes))
+  labels, classes = arrays["label"], len(source.classes)
+  arrays["label"] = (
+    checked_labels(name, split, labels, classes)
+    if source.target == "class"
+    else targets.checked(name, split, labels, classes, source.target)
+  )
   return arrays
 
 
@@ -309,9 +337,13 @@ def _load(name: str, path: pathlib.Path) -> dict[str, np.ndarray]:
     ) from e
 
 
-def _count(splits: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+def _count(splits: Mapping[str, Mapping[str, np.ndarray]], target: str) -> int:
   """Number of classes by the labels of train; 0 where it cannot be told."""
   labels = splits.get("train", {}).get("label")
-  if labels is None or labels.dtype.kind not in "iu" or not labels.size:
+  if labels is None or target == "number":
+    return 0
+  if target == "labels":
+    return labels.shape[1] if labels.ndim == 2 else 0
+  if labels.dtype.kind not in "iu" or not labels.size:
     return 0
   return max(int(labels.max()) + 1, 0)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from tsjax.core import errors
-from tsjax.data import order, sources
+from tsjax.data import order, sources, targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +42,10 @@ class Split:
     return len(self.rows)
 
   def labels(self) -> np.ndarray:
-    """Labels of the split's examples, int32 [size], in the order of `rows`."""
+    """Labels of the split's examples, in the order of `rows`.
+
+    int32 [size], float32 [size] or bool [size, classes]; see `Source.labels`.
+    """
     return self.source.labels(self.name)[self.rows]
 
   def read(self, positions: np.ndarray) -> dict[str, np.ndarray]:
@@ -80,8 +83,7 @@ def carve(
   """Divides a source into train, validation and test.
 
   The source's own validation split is used where it has one; else a share of
-  train, stratified by label. `Split.name` tells which: "validation" or "train".
-  A class with a single example in train stays in train.
+  train, see `divide`. `Split.name` tells which: "validation" or "train".
 
   Args:
     source: with the splits "train" and "test".
@@ -103,21 +105,7 @@ def carve(
   if not validation:
     return splits
   train = splits["train"]
-  labels = train.labels()
-  carved = np.zeros(train.size, bool)
-  many = np.bincount(labels)[labels] > 1
-  if not many.any():
-    raise errors.UserError(
-      f"validation={validation}: every class of train has one example, so none"
-      " can be carved; use validation=0"
-    )
-  carved[many] = _chosen(labels[many], validation, seed, key="validation")
-  bare = np.setdiff1d(labels, labels[~carved])
-  if bare.size:
-    raise errors.UserError(
-      f"validation={validation} leaves train no example of class {bare[0]},"
-      f" which has {(labels == bare[0]).sum()}; use a smaller share"
-    )
+  carved = divide(train.labels(), validation, seed, key="validation")
   return {
     "train": _subset(train, ~carved),
     "validation": _subset(train, carved),
@@ -125,8 +113,63 @@ def carve(
   }
 
 
-def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-  """Chooses a share of the examples, the same share of every class.
+def divide(
+  labels: np.ndarray, share: float, seed: int, *, key: str = "share"
+) -> np.ndarray:
+  """Takes a stratified share away and leaves something of everything.
+
+  A stratum with a single example stays behind; where every stratum of numbers
+  or of several labels has but one, the share is drawn without strata.
+
+  Args:
+    labels: as `Source.labels` gives them, [size] or [size, classes].
+    share: in (0, 1).
+    seed: of the division.
+    key: what errors call the share.
+
+  Returns:
+    bool [size], True where taken away.
+
+  Raises:
+    UserError: the share leaves one of the two without an example of some
+      class, or without any example.
+  """
+  strata = targets.strata(labels)
+  _, inverse, counts = np.unique(
+    strata, return_inverse=True, return_counts=True
+  )
+  many = counts[inverse] > 1
+  taken = np.zeros(len(labels), bool)
+  if not many.any():
+    if targets.is_class(labels):
+      raise errors.UserError(
+        f"{key}={share}: every class of train has one example, so none can be"
+        f" carved; use {key}=0"
+      )
+    many[:] = True
+  taken[many] = stratified(labels[many], share, seed, key=key)
+  if targets.is_class(labels):
+    bare = np.setdiff1d(labels, labels[~taken])
+    if bare.size:
+      raise errors.UserError(
+        f"{key}={share} leaves train no example of class {bare[0]}, which has"
+        f" {(labels == bare[0]).sum()}; use a smaller share"
+      )
+  if taken.all():
+    raise errors.UserError(
+      f"{key}={share} leaves train none of {len(labels)} examples; use a"
+      " smaller share"
+    )
+  return taken
+
+
+def stratified(
+  labels: np.ndarray, fraction: float, seed: int, *, key: str = "fraction"
+) -> np.ndarray:
+  """Chooses a share of the examples, the same share of every stratum.
+
+  Strata are the classes; of numbers and of several labels, see
+  `targets.strata`.
 
   The examples are ranked once for a seed and the first
   round(fraction * size) are taken, so what a smaller fraction chooses is part
@@ -138,18 +181,51 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
   Representation, 1982.) The first example of every class comes before all.
 
   Args:
-    labels: integers [size].
+    labels: as `Source.labels` gives them, [size] or [size, classes].
     fraction: in (0, 1].
     seed: of the ranks.
+    key: what errors call the fraction.
 
   Returns:
-    bool [size], True where chosen; at least once per class.
+    bool [size], True where chosen; at least once per class. A share of numbers
+    or of several labels may be smaller than there are strata, which then has
+    the first examples of the largest.
 
   Raises:
     UserError: the fraction is outside (0, 1], or so small that some class
-      would have none.
+      would have none, or nothing would be chosen.
   """
-  return _chosen(labels, fraction, seed, key="fraction")
+  if not 0 < fraction <= 1:
+    raise errors.UserError(
+      f"{key}={fraction!r} must be more than 0 and at most 1"
+    )
+  size = len(labels)
+  _, inverse, counts = np.unique(
+    targets.strata(labels), return_inverse=True, return_counts=True
+  )
+  total = math.floor(fraction * size + 0.5)
+  least = len(counts) if targets.is_class(labels) else 1
+  if total < least:
+    needed = math.ceil(least / size * 1e4) / 1e4
+    than = f"the {least} classes" if targets.is_class(labels) else "one"
+    raise errors.UserError(
+      f"{key}={fraction!r} of {size} examples is {total}, fewer than {than};"
+      f" use at least {needed}"
+    )
+  shuffled = order.permutation(size, seed, "stratified")
+  # Rows by class, and in shuffled order within a class.
+  by_class = shuffled[np.argsort(inverse[shuffled], kind="stable")]
+  starts = np.cumsum(counts) - counts
+  rank = np.empty(size, np.int64)
+  rank[by_class] = np.arange(size) - np.repeat(starts, counts)
+  place = (rank + 0.5) / counts[inverse]
+  # First examples come before all, and those of the largest strata lead them.
+  place = np.where(rank == 0, place - 1, place)
+  # Classes of one size tie: the shuffled order decides, not the class number.
+  ranked = shuffled[np.argsort(place[shuffled], kind="stable")]
+  chosen = np.zeros(size, bool)
+  chosen[ranked[:total]] = True
+  return chosen
 
 
 def with_labels(split: Split, fraction: float, seed: int) -> Split:
@@ -158,7 +234,7 @@ def with_labels(split: Split, fraction: float, seed: int) -> Split:
   Raises:
     UserError: see `stratified`.
   """
-  chosen = _chosen(split.labels(), fraction, seed, key="labels")
+  chosen = stratified(split.labels(), fraction, seed, key="labels")
   return dataclasses.replace(split, labelled=chosen)
 
 
@@ -175,36 +251,3 @@ def _subset(split: Split, chosen: np.ndarray) -> Split:
   return dataclasses.replace(
     split, rows=split.rows[chosen], labelled=split.labelled[chosen]
   )
-
-
-def _chosen(
-  labels: np.ndarray, fraction: float, seed: int, *, key: str
-) -> np.ndarray:
-  """`stratified`, with the config's key for the errors."""
-  if not 0 < fraction <= 1:
-    raise errors.UserError(
-      f"{key}={fraction!r} must be more than 0 and at most 1"
-    )
-  size = len(labels)
-  _, inverse, counts = np.unique(
-    labels, return_inverse=True, return_counts=True
-  )
-  total = math.floor(fraction * size + 0.5)
-  if total < len(counts):
-    least = math.ceil(len(counts) / size * 1e4) / 1e4
-    raise errors.UserError(
-      f"{key}={fraction!r} of {size} examples is {total}, fewer than the"
-      f" {len(counts)} classes; use at least {least}"
-    )
-  shuffled = order.permutation(size, seed, "stratified")
-  # Rows by class, and in shuffled order within a class.
-  by_class = shuffled[np.argsort(inverse[shuffled], kind="stable")]
-  starts = np.cumsum(counts) - counts
-  rank = np.empty(size, np.int64)
-  rank[by_class] = np.arange(size) - np.repeat(starts, counts)
-  place = np.where(rank == 0, 0.0, (rank + 0.5) / counts[inverse])
-  # Classes of one size tie: the shuffled order decides, not the class number.
-  ranked = shuffled[np.argsort(place[shuffled], kind="stable")]
-  chosen = np.zeros(size, bool)
-  chosen[ranked[:total]] = True
-  return chosen
