@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from tsjax.config import checked, loading
+from tsjax.distill import teachers
 from tsjax.loop import build, feed
 
 RATE = 1e-2
@@ -41,13 +42,15 @@ class Stage:
     self._lap("build")
     self.teacher = self.parts.stages["teacher"].program.init(SEED)
     self.teachers = self.program.put_teachers(
-      {"teacher": self.teacher.variables("teacher")}
+      {teachers.Member("teacher"): self.teacher.variables("teacher")}
     )
     self.feed = feed.Feed(
       self.built.split,
       batch_size=self.parts.run.data.batch_size,
-      mesh=self.parts.placement.mesh,
-      limit_bytes=2**28,
+      whole=self.parts.splits["train"],
+      resident=feed.reside(
+        self.parts.splits["train"], self.parts.placement.mesh, 2**28
+      ),
     )
     jax.block_until_ready(self.begin())
     self._lap("initialise")

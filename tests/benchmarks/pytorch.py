@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.benchmarks import digits
+from tsjax.distill import teachers
 from tsjax.train import step as step_lib
 
 # Largest differences that let a comparison go on.
@@ -297,7 +298,7 @@ def compare(stage: digits.Stage) -> dict[str, float]:
       found[f"{name} logits"] = float(np.abs(logits - theirs).max())
   networks["student"].train()
 
-  put = stage.program.put_teachers({"teacher": teacher})
+  put = stage.program.put_teachers({teachers.Member("teacher"): teacher})
   state = stage.program.with_variables(stage.begin(), "student", student)
   before = 0.0
   sums = stage.program.zeros()

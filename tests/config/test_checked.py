@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from tsjax import config, objectives, optim
-from tsjax.config import checked, loading, sections, spec
+from tsjax.config import checked, loading, sections, spec, stages
 from tsjax.core import errors, schedules
 from tsjax.data import sources, views
 from tsjax.models import mlp
@@ -54,7 +54,7 @@ def test_a_checked_run_is_frozen_and_typed(c):
   assert isinstance(run.stages["teacher"].learning_rate, float)
   assert run.stages["student"].groups["all"] == sections.Group()
   assert run.seeds == (0,)
-  assert checked.trained(run.stages["student"]) == ("student",)
+  assert stages.trained(run.stages["student"]) == ("student",)
   with pytest.raises(dataclasses.FrozenInstanceError):
     run.name = "other"
 

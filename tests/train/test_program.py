@@ -13,6 +13,7 @@ from tsjax import config, objectives, optim
 from tsjax.config import checked, spec
 from tsjax.core import metrics, trees
 from tsjax.data import sources, views
+from tsjax.distill import teachers as teachers_lib
 from tsjax.loop import build
 from tsjax.loop import feed as feed_lib
 from tsjax.models import resnet
@@ -168,9 +169,7 @@ def parts(pair, optimizer):
 def batches():
   """The same batches for all, `[STEPS, 32, ...]`."""
   stage = parts(small_pair, "sgd").stages["student"]
-  feed = feed_lib.Feed(
-    stage.split, batch_size=32, mesh=placement("one").mesh, limit_bytes=0
-  )
+  feed = feed_lib.Feed(stage.split, batch_size=32)
   stream = feed.steps(0, 0)
   result = stream.next(STEPS)
   stream.close()
@@ -184,6 +183,10 @@ def teacher(pair):
   """Variables of a teacher, the same for all."""
   program = parts(pair, "sgd").stages["teacher"].program
   return {"teacher": jax.device_get(program.init(7).variables("teacher"))}
+
+
+def members(pair):
+  return {teachers_lib.Member("teacher"): teacher(pair)["teacher"]}
 
 
 @functools.cache
@@ -224,7 +227,7 @@ def trained(pair, optimizer, name, *, accumulate=1, dispatch=1):
   built = parts(pair, optimizer).stages["student"]
   program = make_program(pair, optimizer, name, accumulate=accumulate)
   state = program.enter(program.put_state(start(pair, optimizer)))
-  taught = program.put_teachers(teacher(pair))
+  taught = program.put_teachers(members(pair))
   losses = []
   for step in range(0, STEPS, dispatch):
     state, sums = program.run(
@@ -352,7 +355,7 @@ def test_only_the_first_step_compiles(name, caplog):
   built = parts(small_pair, "sgd").stages["student"]
   whole = program.put_state(start(small_pair, "sgd"))
   state, sums = program.enter(whole), program.zeros()
-  taught = program.put_teachers(teacher(small_pair))
+  taught = program.put_teachers(members(small_pair))
 
   def step(i, state, sums):
     batch = {k: v[i : i + 1] for k, v in batches().items()}
@@ -376,7 +379,7 @@ def test_a_start_may_hand_over_the_teachers_own_arrays():
   state = program.with_variables(before, "student", earlier)
   state, _ = program.run(
     state,
-    program.put_teachers(teacher(small_pair)),
+    program.put_teachers(members(small_pair)),
     None,
     {k: v[:1] for k, v in batches().items()},
     built.scalars(0, 0.1, 0, 1),
@@ -392,7 +395,7 @@ def test_teachers_are_neither_changed_nor_in_the_state():
   assert program.abstract.collections["models"].keys() == {"student"}
   assert program.abstract.params["objective"].keys() == {"normed"}
   shapes = {x.shape for x in jax.tree.leaves(program.abstract)}
-  taught = program.put_teachers(teacher(small_pair))
+  taught = program.put_teachers(members(small_pair))
   assert (64, 24) not in shapes  # The teacher's hidden layer.
   assert (64, 24) in {x.shape for x in jax.tree.leaves(taught)}
   built = parts(small_pair, "sgd").stages["student"]

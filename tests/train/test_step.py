@@ -13,6 +13,7 @@ from tsjax import config, objectives, optim
 from tsjax.config import sections, spec
 from tsjax.data import views
 from tsjax.distill import forward, objective
+from tsjax.distill import teachers as teachers_lib
 from tsjax.models import mlp
 from tsjax.train import state as state_lib
 from tsjax.train import step as step_lib
@@ -72,7 +73,11 @@ def make_structure(student, accumulate):
   }
   return step_lib.Structure(
     models={"student": student},
-    teachers={"teacher": mlp.MLP(hidden=(8,), classes=CLASSES)},
+    teachers={
+      "teacher": teachers_lib.Live(
+        teachers_lib.Member("teacher"), mlp.MLP(hidden=(8,), classes=CLASSES)
+      )
+    },
     terms=objective.bind(stage),
     optimizer=optax.trace(MOMENTUM),
     rates=jax.tree.map(lambda x: 1.0, params),
@@ -104,7 +109,7 @@ def scalars():
 
 
 def teacher_variables(structure):
-  return make_variables(structure.teachers["teacher"], 2)
+  return make_variables(structure.teachers["teacher"].module, 2)
 
 
 def run(student, accumulate, steps=5):
@@ -146,7 +151,7 @@ def reference(steps):
   params = state.params["models"]["student"]
   statistics = state.collections["models"]["student"]["batch_stats"]
   velocity = jax.tree.map(jnp.zeros_like, params)
-  teacher = structure.teachers["teacher"]
+  teacher = structure.teachers["teacher"].module
   variables = teacher_variables(structure)
 
   def loss(params, statistics, part, labels, everything):

@@ -35,12 +35,7 @@ def states(experiment, stage="student", seed=0, steps=6, teachers=None):
   """Every state of a stage, stepped by hand."""
   built = experiment.parts.stages[stage]
   program = built.program
-  feed = feed_lib.Feed(
-    built.split,
-    batch_size=64,
-    mesh=experiment.parts.placement.mesh,
-    limit_bytes=2**28,
-  )
+  feed = feed_lib.Feed(built.split, batch_size=64)
   state, sums = experiment.start(stage, seed), program.zeros()
   stream = feed.steps(seed, 0)
   seen = [jax.tree.map(np.asarray, state)]
@@ -48,7 +43,7 @@ def states(experiment, stage="student", seed=0, steps=6, teachers=None):
     state, sums = program.run(
       state,
       teachers or {},
-      feed.resident,
+      None,
       stream.next(1),
       built.scalars(seed, 1e-2, step, 1),
       sums,

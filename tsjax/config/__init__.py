@@ -1,7 +1,16 @@
 """Configs: specs, sections with their defaults, overrides, the checked run."""
 
-from tsjax.config.sections import group, pull, run, stage, term
+from tsjax.config.sections import ensemble, group, pull, run, stage, term
 from tsjax.config.specs import spec
 from tsjax.config.values import arguments
 
-__all__ = ["arguments", "group", "pull", "run", "spec", "stage", "term"]
+__all__ = [
+  "arguments",
+  "ensemble",
+  "group",
+  "pull",
+  "run",
+  "spec",
+  "stage",
+  "term",
+]

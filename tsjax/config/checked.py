@@ -1,18 +1,17 @@
 """Reads a `ConfigDict` into the frozen `Run`: keys, types and names."""
 
-from collections.abc import Iterable
 import dataclasses
-import math
-import re
 import types
 import typing
 from typing import Any
 
 from ml_collections import config_dict
 
-from tsjax.config import sections, specs
+from tsjax.config import sections, specs, stages
 from tsjax.core import errors
 
+# Where metrics can go besides metrics.jsonl.
+WRITERS = ("events", "wandb")
 _DICT = (config_dict.ConfigDict, config_dict.FrozenConfigDict, dict)
 
 
@@ -29,15 +28,21 @@ def check(config: config_dict.ConfigDict) -> sections.Run:
     ("models", run.models),
     ("data.views", run.data.views),
   ):
-    _check_names(f"config.{key}", named)
+    stages.check_names(f"config.{key}", named)
   _check_order(run)
   for name in run.order:
-    _check_stage(run, name)
-  if run.reference and run.reference not in run.stages:
+    stages.check(run, name)
+  names = [n for s in run.order for n in stages.judged(s, run.stages[s])]
+  if run.reference and run.reference not in names:
     raise errors.UserError(
       f"config.reference={run.reference!r} is no stage:"
-      f" {errors.nearest(run.reference, run.stages)}"
+      f" {errors.nearest(run.reference, names)}"
     )
+  for writer in run.writers:
+    if writer not in WRITERS:
+      raise errors.UserError(
+        f"config.writers: {writer!r}: {errors.nearest(writer, WRITERS)}"
+      )
   if not run.seeds or len(set(run.seeds)) != len(run.seeds):
     raise errors.UserError(
       f"config.seeds={run.seeds!r}: name at least one seed, each once"
@@ -166,200 +171,3 @@ def _check_order(run: sections.Run) -> None:
       )
   if not run.order:
     raise errors.UserError("config.order=(): name the stages in their order")
-
-
-def trained(stage: sections.Stage) -> tuple[str, ...]:
-  """The models that a stage trains."""
-  return (stage.train,) if isinstance(stage.train, str) else stage.train
-
-
-def _check_stage(run: sections.Run, name: str) -> None:
-  stage, key = run.stages[name], f"config.stages.{name}"
-  models = trained(stage)
-  if not models:
-    raise errors.UserError(f"{key}.train=(): name a model")
-  for field, names in (("train", models), ("teachers", stage.teachers)):
-    if len(set(names)) != len(names):
-      raise errors.UserError(f"{key}.{field}={names!r}: name each once")
-  for model in models:
-    if model not in run.models:
-      raise errors.UserError(
-        f"{key}.train={model!r} is no model:"
-        f" {errors.nearest(model, run.models)}"
-      )
-  earlier = run.order[: run.order.index(name)]
-  for teacher in stage.teachers:
-    if teacher not in earlier:
-      why = (
-        "does not come before it" if teacher in run.stages else "is no stage"
-      )
-      raise errors.UserError(
-        f"{key}.teachers: {teacher!r} {why}: {errors.nearest(teacher, earlier)}"
-      )
-  for field in ("view", "teacher_view"):
-    view = getattr(stage, field)
-    if view not in run.data.views and (view or field == "view"):
-      raise errors.UserError(
-        f"{key}.{field}={view!r} is no view:"
-        f" {errors.nearest(view, run.data.views)}"
-      )
-  _one_of(f"{key}.examples", stage.examples, ("all", "labelled"))
-  _one_of(f"{key}.use", stage.use, ("last", "best", "average"))
-  _positive(f"{key}.accumulate", stage.accumulate)
-  _positive(f"{key}.steps_per_dispatch", stage.steps_per_dispatch)
-  if not 0 < stage.labels <= 1:
-    raise errors.UserError(
-      f"{key}.labels={stage.labels}: a share of the labels in (0, 1]"
-    )
-  _not_negative(f"{key}.learning_rate", stage.learning_rate)
-  if stage.clip is not None and not stage.clip > 0:
-    raise errors.UserError(
-      f"{key}.clip={stage.clip}: a positive norm, or None for no clipping"
-    )
-  if run.data.batch_size % stage.accumulate:
-    raise errors.UserError(
-      f"{key}.accumulate={stage.accumulate} does not divide"
-      f" config.data.batch_size={run.data.batch_size}"
-    )
-  if not stage.objective:
-    raise errors.UserError(f"{key}.objective is empty: add a term")
-  _check_names(f"{key}.objective", stage.objective)
-  for term_name, term in stage.objective.items():
-    _check_term(stage, models, term, f"{key}.objective.{term_name}")
-  for arm, values in stage.arms.items():
-    if arm not in ("learning_rate",):
-      raise errors.UserError(
-        f"{key}.arms.{arm}: arms of a stage vary learning_rate"
-      )
-    if not values:
-      raise errors.UserError(f"{key}.arms.{arm}=(): name at least one value")
-    rates = [
-      _typed(float, v, f"{key}.arms.{arm}[{i}]") for i, v in enumerate(values)
-    ]
-    for i, rate in enumerate(rates):
-      _not_negative(f"{key}.arms.{arm}[{i}]", rate)
-    # As an arm's folder writes them.
-    if len({f"{rate:g}" for rate in rates}) != len(rates):
-      raise errors.UserError(
-        f"{key}.arms.{arm}={values!r}: two are the same in six digits"
-      )
-  _check_weights(stage, models, key)
-  for group_name, group in stage.groups.items():
-    where = f"{key}.groups.{group_name}"
-    _not_negative(f"{where}.rate", group.rate)
-    _not_negative(f"{where}.decay", group.decay)
-    try:
-      re.compile(group.match)
-    except re.error as e:
-      raise errors.UserError(
-        f"{where}.match={group.match!r} is not a regular expression: {e}"
-      ) from e
-
-
-def _check_weights(
-  stage: sections.Stage, models: tuple[str, ...], key: str
-) -> None:
-  """The moving average and the pull."""
-  if stage.average is not None and not 0 <= stage.average <= 1:
-    raise errors.UserError(f"{key}.average={stage.average}: a decay in [0, 1]")
-  if stage.average is not None and len(models) > 1:
-    raise errors.UserError(
-      f"{key}.average={stage.average}: the stage trains {len(models)} models,"
-      " and an average is kept of one"
-    )
-  if "average" in stage.teachers:
-    raise errors.UserError(
-      f"{key}.teachers: 'average' names the moving average; rename the stage"
-    )
-  if stage.use == "average" and stage.average is None:
-    raise errors.UserError(
-      f"{key}.use='average': set {key}.average to a decay, say 0.999"
-    )
-  if stage.pull is not None and stage.pull.teacher not in stage.teachers:
-    raise errors.UserError(
-      f"{key}.pull.teacher={stage.pull.teacher!r} does not teach here:"
-      f" {errors.nearest(stage.pull.teacher, stage.teachers)}"
-    )
-
-
-def _check_term(
-  stage: sections.Stage,
-  models: tuple[str, ...],
-  term: sections.Term,
-  key: str,
-) -> None:
-  takes = specs.parameters(specs.called(term.loss))
-  _one_of(f"{key}.on", term.on, ("auto", "all", "labelled"))
-  if not term.student and len(models) > 1:
-    raise errors.UserError(
-      f"{key}.student is missing: the stage trains {', '.join(models)}"
-    )
-  if term.student and term.student not in models:
-    raise errors.UserError(
-      f"{key}.student={term.student!r} is not trained here:"
-      f" {errors.nearest(term.student, models)}"
-    )
-  if "teacher" in takes:
-    # A model that is trained beside the student may teach it: a peer.
-    teachers = (*stage.teachers, *(models if len(models) > 1 else ()))
-    teachers += ("average",) if stage.average is not None else ()
-    if not term.teacher and len(stage.teachers) != 1:
-      raise errors.UserError(
-        f"{key} needs a teacher and the stage has {len(stage.teachers)}: set"
-        f" {key}.teacher or the stage's `teachers`"
-      )
-    if len(models) > 1 and {term.teacher} & set(models) & set(stage.teachers):
-      raise errors.UserError(
-        f"{key}.teacher={term.teacher!r} is a model that the stage trains and"
-        " an earlier stage too; rename one of them"
-      )
-    if term.teacher and term.teacher not in teachers:
-      raise errors.UserError(
-        f"{key}.teacher={term.teacher!r} does not teach here:"
-        f" {errors.nearest(term.teacher, teachers)}"
-      )
-  elif term.teacher:
-    raise errors.UserError(
-      f"{key}.teacher={term.teacher!r}: the loss does not read a teacher"
-    )
-  for name in sections.READS:
-    if name in term.loss:
-      raise errors.UserError(
-        f"{key}.loss.{name}: write the term with tsjax.config.term"
-      )
-  if "temperature" not in takes and term.temperature != 1.0:
-    raise errors.UserError(
-      f"{key}.temperature={term.temperature}: the loss takes no temperature"
-    )
-  if (
-    isinstance(term.temperature, float) and not 0 < term.temperature < math.inf
-  ):
-    raise errors.UserError(
-      f"{key}.temperature={term.temperature}: must be above 0"
-    )
-  if isinstance(term.weight, float) and not math.isfinite(term.weight):
-    raise errors.UserError(f"{key}.weight={term.weight}: must be finite")
-
-
-def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
-  if value not in known:
-    raise errors.UserError(f"{key}={value!r}: {errors.nearest(value, known)}")
-
-
-def _not_negative(key: str, value: float) -> None:
-  if not 0 <= value < math.inf:
-    raise errors.UserError(f"{key}={value}: must not be negative, and finite")
-
-
-def _check_names(key: str, named: Iterable[str]) -> None:
-  """Names become folders, and parts of paths that are joined by "/"."""
-  for name in named:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-      raise errors.UserError(
-        f"{key}: {name!r} is no name; use letters, digits, _ and -"
-      )
-
-
-def _positive(key: str, value: int) -> None:
-  if value < 1:
-    raise errors.UserError(f"{key}={value}: must be at least 1")

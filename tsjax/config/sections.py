@@ -60,6 +60,21 @@ class Pull:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ensemble:
+  """Several teachers as one: the mean of what they say about an example."""
+
+  # Earlier stages; of one that trained several models, "STAGE.MODEL".
+  members: tuple[str, ...]
+  # Of their "probabilities" at `temperature`, or of their "logits".
+  mean: str = "probabilities"
+  temperature: float = 1.0
+  # One for each member, of any sum; () weighs them alike.
+  weights: tuple[float, ...] = ()
+  # True: every member as trained with every seed of the run.
+  over_seeds: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """Trains a model, or several together, on an objective."""
 
@@ -70,8 +85,12 @@ class Stage:
   learning_rate: float = 1e-3
   # Times the learning rate, as a function of the step; None is constant.
   schedule: Spec | None = None
-  # Earlier stages whose models teach.
+  # Earlier stages whose models teach; "STAGE.MODEL" where one trained several.
   teachers: tuple[str, ...] = ()
+  # More teachers by name: several earlier stages as one.
+  ensembles: dict[str, Ensemble] = dataclasses.field(default_factory=dict)
+  # More teachers by name: folders of outputs that `tsjax cache` wrote.
+  cached: dict[str, str] = dataclasses.field(default_factory=dict)
   # Share of the training labels that may be used, stratified and seeded.
   labels: float = 1.0
   # "all" examples, or only the "labelled" ones.
@@ -92,7 +111,9 @@ class Stage:
   steps_per_dispatch: int = 1
   # Values to try, e.g. {"learning_rate": (0.1, 0.03)}: one arm for each.
   arms: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-  choose_by: str = "f1"  # the validation metric that picks arm and best
+  # The validation metric that picks arm and best; "" is the task's own. Of
+  # several models that a stage trains, their mean counts.
+  choose_by: str = ""
   # Which weights the stage ends with: "last", "best" on validation, or the
   # moving "average" of the last step.
   use: str = "last"
@@ -143,6 +164,8 @@ class Run:
   mesh: Mesh = dataclasses.field(default_factory=Mesh)
   keep_checkpoints: int = 2
   line_points: int = 13  # of the loss from start to end; 0 for none
+  # Where metrics go besides metrics.jsonl: "events" (TensorBoard), "wandb".
+  writers: tuple[str, ...] = ("events",)
 
 
 def section(cls: type, **values: Any) -> config_dict.ConfigDict:
@@ -193,6 +216,11 @@ READS = ("student", "teacher", "target", "mask", "temperature")
 def pull(**values: Any) -> config_dict.ConfigDict:
   """A pull: `config.pull(teacher="teacher", every="1 epoch", alpha=-0.9)`."""
   return section(Pull, **values)
+
+
+def ensemble(**values: Any) -> config_dict.ConfigDict:
+  """An ensemble: `config.ensemble(members=("large", "wide"))`."""
+  return section(Ensemble, **values)
 
 
 def term(loss: Spec, **values: Any) -> config_dict.ConfigDict:

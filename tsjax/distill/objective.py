@@ -9,7 +9,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tsjax.config import checked, sections, specs
+from tsjax.config import sections, specs, stages
 from tsjax.core import errors, metrics, random
 from tsjax.distill import forward
 
@@ -48,9 +48,10 @@ def bind(stage: sections.Stage) -> tuple[Term, ...]:
         name=name,
         loss=loss,
         reads=reads,
-        student=term.student or checked.trained(stage)[0],
+        student=term.student or stages.trained(stage)[0],
         teacher=(
-          term.teacher or (stage.teachers[0] if "teacher" in reads else "")
+          term.teacher
+          or (stages.teachers(stage)[0] if "teacher" in reads else "")
         ),
         student_tap=term.student_tap,
         teacher_tap=term.teacher_tap,

@@ -15,8 +15,8 @@ import jax
 
 from tsjax.checkpoint import store as store_lib
 from tsjax.core import errors
-from tsjax.loop import build
 from tsjax.loop import feed as feed_lib
+from tsjax.loop import stage as stage_lib
 from tsjax.report import progress as progress_lib
 from tsjax.report import writers
 
@@ -47,7 +47,7 @@ class Arm:
     stop_requested: asked once a turn.
   """
 
-  stage: build.Stage
+  stage: stage_lib.Stage
   seed: int
   learning_rate: float
   folder: epath.Path

@@ -13,20 +13,21 @@ from ml_collections import config_dict
 import numpy as np
 
 from tsjax.checkpoint import store as store_lib
-from tsjax.config import checked, loading, specs
+from tsjax.config import checked, loading, specs, stages
 from tsjax.core import errors
 from tsjax.data import pipeline
 from tsjax.evaluate import split as split_lib
 from tsjax.loop import arm as arm_lib
 from tsjax.loop import build
 from tsjax.loop import feed as feed_lib
+from tsjax.loop import folder as folder_lib
+from tsjax.loop import programs as programs_lib
 from tsjax.loop import results as results_lib
+from tsjax.loop import stage as stage_lib
 from tsjax.report import page, writers
 from tsjax.report import progress as progress_lib
 
 FORMAT = 1
-# Keys that may change between two starts of one run.
-FREE = ("seeds", "keep_checkpoints", "line_points", "reference", "mesh")
 
 
 def fit(
@@ -55,6 +56,9 @@ class Experiment:
     workdir: local or remote folder.
     command: how the run was started, for the report.
     stop_requested: asked once a turn; True saves and raises `arm.Stopped`.
+    programs: what is compiled already, of other experiments in this process.
+    homes: the run's folder of each stage that is another run's: it is read
+      from there and never trained here.
 
   Raises:
     UserError: whatever the config has wrong, before any training.
@@ -67,18 +71,24 @@ class Experiment:
     *,
     command: str | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
+    programs: programs_lib.Programs | None = None,
+    homes: Mapping[str, epath.PathLike] | None = None,
   ):
     self.run = checked.check(config)
-    self.workdir = _absolute(epath.Path(workdir))
+    self.workdir = folder_lib.absolute(workdir)
     self.command = command or shlex.join(
       [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
     )
     self.results: dict[str, Any] = {}
     self._json = loading.as_json(config)
     self._stop_requested = stop_requested
-    self.parts = build.build(self.run)
+    self.parts = build.build(self.run, programs=programs)
+    self._homes = {
+      name: folder_lib.absolute(home) for name, home in (homes or {}).items()
+    }
     self._memory: dict[tuple[str, int], Any] = {}
     self._accounts: dict[tuple[str, int], Any] = {}
+    self._residents: dict[Any, Any] = {}
 
   @property
   def report(self) -> epath.Path:
@@ -95,33 +105,48 @@ class Experiment:
       UserError: the folder belongs to another config, or training failed.
       arm.Stopped: a stop was requested and everything is saved.
     """
-    self._claim()
+    self.train()
+    with jax.default_matmul_precision(self.parts.matmul_precision):
+      self.results = results_lib.collect(self)
+    page.write(self.results, self.report.parent)
+    return self.results
+
+  def train(self) -> None:
+    """Trains what is not trained yet; the test split stays unread.
+
+    Raises:
+      UserError: the folder belongs to another config, or training failed.
+      arm.Stopped: a stop was requested and everything is saved.
+    """
+    folder_lib.claim(self.workdir, self._json, self.command)
     steps = sum(
       len(self.run.seeds) * len(self._rates(name)) * stage.timeline.steps
       for name, stage in self.parts.stages.items()
+      if name not in self._homes
     )
     progress = progress_lib.Progress(steps)
     try:
       with jax.default_matmul_precision(self.parts.matmul_precision):
         for name in self.run.order:
-          self._train_stage(name, progress)
-        progress.line("evaluating the test split")
-        self.results = results_lib.collect(self)
+          if name not in self._homes:
+            self._train_stage(name, progress)
     finally:
       progress.close()
-    page.write(self.results, self.report.parent)
-    progress.line(f"report: {self.report}")
-    return self.results
 
-  def variables(self, stage: str, seed: int) -> Any:
-    """The variables with which a stage ended.
+  def variables(self, name: str, seed: int) -> Any:
+    """The variables with which a judged model ended.
+
+    Args:
+      name: of `parts.judged`.
+      seed: of the run.
 
     Raises:
-      UserError: the stage has not been trained in this folder.
+      UserError: no such model, or its stage has not been trained.
     """
+    built, model = self.parts.stage(name), self.parts.model(name)
+    stage = built.name
     if (stage, seed) not in self._memory:
       record = self.record(stage, seed)
-      built = self.parts.stages[stage]
       folder = self.folder(stage, seed, record["learning_rate"])
       store = store_lib.Store(folder / "checkpoints")
       try:
@@ -131,7 +156,7 @@ class Experiment:
       finally:
         store.close()
       self._memory[stage, seed] = built.end_variables(state)
-    return self._memory[stage, seed]
+    return self._memory[stage, seed][model]
 
   def record(self, stage: str, seed: int) -> dict[str, Any]:
     """What a stage came to with a seed, from its `result.json`."""
@@ -145,21 +170,21 @@ class Experiment:
 
   def folder(self, stage: str, seed: int, rate: float) -> epath.Path:
     """Where an arm writes."""
-    base = self.workdir / stage / f"seed_{seed}"
+    base = self._home(stage) / stage / f"seed_{seed}"
     if len(self._rates(stage)) == 1:
       return base
     return base / f"learning_rate={rate:g}"
 
   def scores(
-    self, stage: str, variables: Any, split: str
+    self, name: str, variables: Any, split: str
   ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A stage's model over a whole split: scores and the task's fields."""
+    """A judged model over a whole split: scores and the task's fields."""
     batches = pipeline.eval_batches(
       self.parts.splits[split], self.run.data.eval_batch_size
     )
     with jax.default_matmul_precision(self.parts.matmul_precision):
       return split_lib.collect(
-        self.parts.predict(stage), variables, batches, self.parts.task.fields
+        self.parts.predict(name), variables, batches, self.parts.task.fields
       )
 
   def start(self, stage: str, seed: int) -> Any:
@@ -168,7 +193,12 @@ class Experiment:
     state = built.program.init(seed)
     if built.config.start is None:
       return state
-    earlier = self.run.order[: self.run.order.index(stage)]
+    earlier = [
+      name
+      for name in self.parts.judged
+      if self.run.order.index(self.parts.stage(name).name)
+      < self.run.order.index(stage)
+    ]
     try:
       variables, account = specs.build(
         built.config.start,
@@ -193,38 +223,14 @@ class Experiment:
     return tuple(config.arms.get("learning_rate", (config.learning_rate,)))
 
   def _record_path(self, stage: str, seed: int) -> epath.Path:
-    return self.workdir / stage / f"seed_{seed}" / "result.json"
+    return self._home(stage) / stage / f"seed_{seed}" / "result.json"
+
+  def _home(self, stage: str) -> epath.Path:
+    return self._homes.get(stage, self.workdir)
 
   def check_folder(self) -> None:
-    """Refuses a folder that another config began.
-
-    Raises:
-      UserError: names the first key that differs, with both values.
-    """
-    path = self.workdir / "run.json"
-    if not path.exists():
-      return
-    before = writers.read_json(path, needs=("config",))["config"]
-    for key, was, now in _differences(before, self._json, "config"):
-      if key.split(".")[1] not in FREE:
-        raise errors.UserError(
-          f"{path}: {key} was {was!r} and is now {now!r}; restore it, or"
-          " use another --workdir"
-        )
-
-  def _claim(self) -> None:
-    """Writes run.json, unless the folder is another config's."""
-    self.check_folder()
-    writers.write_json(
-      self.workdir / "run.json",
-      {
-        "format": FORMAT,
-        "config": self._json,
-        "command": self.command,
-        "versions": results_lib.versions(),
-        "device": results_lib.device(),
-      },
-    )
+    """Refuses a folder that another config began; see `folder.check`."""
+    folder_lib.check(self.workdir, self._json)
 
   def _train_stage(self, name: str, progress: progress_lib.Progress) -> None:
     built = self.parts.stages[name]
@@ -238,16 +244,16 @@ class Experiment:
     progress.skip(finished * len(rates) * built.timeline.steps)
     if not todo:
       return
-    feed = feed_lib.Feed(
-      built.split,
-      batch_size=self.run.data.batch_size,
-      mesh=self.parts.placement.mesh,
-      limit_bytes=self.run.data.on_device_mib * 2**20,
-    )
+    feed = self._feed(built)
     for seed in todo:
       started = time.monotonic()
       teachers = built.program.put_teachers(
-        {t: self.variables(t, seed) for t in built.config.teachers}
+        {
+          member: self.variables(
+            member.stage, seed if member.seed is None else member.seed
+          )
+          for member in built.program.members
+        }
       )
       ended = {
         rate: self._train_arm(built, seed, rate, feed, teachers, progress)
@@ -271,9 +277,25 @@ class Experiment:
       writers.write_json(self._record_path(name, seed), record)
       progress.line(_summary(name, seed, record))
 
+  def _feed(self, built: stage_lib.Stage) -> feed_lib.Feed:
+    """The stage's examples; what all stages read is put on the devices once."""
+    whole = self.parts.splits["train"]
+    if "train" not in self._residents:
+      self._residents["train"] = feed_lib.reside(
+        whole,
+        self.parts.placement.mesh,
+        self.run.data.on_device_mib * 2**20,
+      )
+    return feed_lib.Feed(
+      built.split,
+      batch_size=self.run.data.batch_size,
+      whole=whole,
+      resident=self._residents["train"],
+    )
+
   def _train_arm(
     self,
-    built: build.Stage,
+    built: stage_lib.Stage,
     seed: int,
     rate: float,
     feed: feed_lib.Feed,
@@ -282,8 +304,14 @@ class Experiment:
   ) -> arm_lib.Ended:
     task = self.parts.task
 
-    def evaluate(variables: Any) -> dict[str, float]:
-      return task.metrics(*self.scores(built.name, variables, "validation"))
+    names = stages.judged(built.name, built.config)
+
+    def evaluate(variables: Mapping[str, Any]) -> dict[str, float]:
+      by_model = {
+        model: task.metrics(*self.scores(name, variables[model], "validation"))
+        for name, model in names.items()
+      }
+      return _together(by_model)
 
     lower = built.config.choose_by in task.lower_is_better
     progress.begin(f"{built.name}, seed {seed}")
@@ -305,11 +333,20 @@ class Experiment:
     )
 
 
-def _absolute(path: epath.Path) -> epath.Path:
-  # Orbax takes absolute paths only; a remote one has its scheme.
-  if "://" in str(path):
-    return path
-  return epath.Path(pathlib.Path(path).expanduser().resolve())
+def _together(by_model: Mapping[str, dict[str, float]]) -> dict[str, float]:
+  """The metrics of a stage's models: their mean, and "MODEL/METRIC" of each."""
+  if len(by_model) == 1:
+    return next(iter(by_model.values()))
+  first = next(iter(by_model.values()))
+  means = {
+    metric: float(np.mean([found[metric] for found in by_model.values()]))
+    for metric in first
+  }
+  return means | {
+    f"{model}/{metric}": value
+    for model, found in by_model.items()
+    for metric, value in found.items()
+  }
 
 
 def _rank(score: float | None) -> float:
@@ -326,12 +363,3 @@ def _summary(name: str, seed: int, record: Mapping[str, Any]) -> str:
     f"{name}, seed {seed}: learning rate {record['learning_rate']:g}"
     f"{'; validation ' + shown if shown else ''}  ({took})"
   )
-
-
-def _differences(before: Any, now: Any, key: str) -> list[tuple[str, Any, Any]]:
-  if isinstance(before, dict) and isinstance(now, dict):
-    found = []
-    for name in sorted(before.keys() | now.keys()):
-      found += _differences(before.get(name), now.get(name), f"{key}.{name}")
-    return found
-  return [] if before == now else [(key, before, now)]

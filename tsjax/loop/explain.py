@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from tsjax.config import specs
+from tsjax.config import specs, stages
 from tsjax.core import trees
 from tsjax.loop import build
 from tsjax.loop import feed as feed_lib
+from tsjax.loop import stage as stage_lib
 from tsjax.report import progress
 
 
@@ -32,7 +33,7 @@ def lines(parts: build.Parts) -> Iterator[str]:
   )
   sizes = ", ".join(f"{n} {s.size:,}" for n, s in parts.splits.items())
   yield (
-    f"data: {sizes}; {len(parts.source.classes)} classes; batch"
+    f"data: {sizes};{_classes(parts.source.classes)} batch"
     f" {run.data.batch_size}"
   )
   yield "models:"
@@ -43,15 +44,20 @@ def lines(parts: build.Parts) -> Iterator[str]:
     yield from _stage(parts.stages[name], run)
 
 
-def _stage(stage: build.Stage, run: Any) -> Iterator[str]:
+def _classes(names: tuple[str, ...]) -> str:
+  return f" {len(names)} classes;" if names else ""
+
+
+def _stage(stage: stage_lib.Stage, run: Any) -> Iterator[str]:
   config = stage.config
-  params = stage.program.abstract.params
-  size = trees.size(params["models"][stage.model])
-  yield ""
-  yield (
-    f"stage {stage.name}: trains {stage.model} ({size:,} parameters,"
-    f" {trees.nbytes(params['models'][stage.model]) / 2**20:.2f} MiB)"
+  params = stage.program.abstract.params["models"]
+  sizes = (
+    f"{model} ({trees.size(params[model]):,} parameters,"
+    f" {trees.nbytes(params[model]) / 2**20:.2f} MiB)"
+    for model in stage.models
   )
+  yield ""
+  yield f"stage {stage.name}: trains {', '.join(sizes)}"
   labelled = int(stage.split.labelled.sum())
   rates = config.arms.get("learning_rate", (config.learning_rate,))
   yield (
@@ -67,6 +73,14 @@ def _stage(stage: build.Stage, run: Any) -> Iterator[str]:
   )
   if config.teachers:
     yield f"  teachers: {', '.join(config.teachers)}"
+  for name, ensemble in config.ensembles.items():
+    seeds = f", of {len(run.seeds)} seeds each" if ensemble.over_seeds else ""
+    yield (
+      f"  teacher {name}: mean {ensemble.mean} of"
+      f" {', '.join(ensemble.members)}{seeds}"
+    )
+  for name, folder in config.cached.items():
+    yield f"  teacher {name}: outputs in {folder}"
   if config.start is not None:
     values = ", ".join(
       f"{k}={config.start[k]!r}" for k in config.start if k != specs.CALL
@@ -85,7 +99,7 @@ def _stage(stage: build.Stage, run: Any) -> Iterator[str]:
     )
 
 
-def _temperature(stage: build.Stage, term: Any, last: int) -> str:
+def _temperature(stage: stage_lib.Stage, term: Any, last: int) -> str:
   if "temperature" not in term.reads:
     return ""
   return f", temperature {_over(stage.temperatures[term.name], last)}"
@@ -108,21 +122,28 @@ def times(parts: build.Parts, *, steps: int = 10) -> Iterator[str]:
   """
   seed = parts.run.seeds[0]
   whole, variables = 0.0, {}
+  resident = feed_lib.reside(
+    parts.splits["train"],
+    parts.placement.mesh,
+    parts.run.data.on_device_mib * 2**20,
+  )
   with jax.default_matmul_precision(parts.matmul_precision):
     for name, stage in parts.stages.items():
       program, config = stage.program, stage.config
       feed = feed_lib.Feed(
         stage.split,
         batch_size=parts.run.data.batch_size,
-        mesh=parts.placement.mesh,
-        limit_bytes=parts.run.data.on_device_mib * 2**20,
+        whole=parts.splits["train"],
+        resident=resident,
       )
       state = program.init(seed)
-      variables[name] = jax.tree.map(np.asarray, state.variables(stage.model))
+      begun = jax.tree.map(np.asarray, stage.end_variables(state))
+      for label, model in stages.judged(name, stage.config).items():
+        variables[label] = begun[model]
       teachers = program.put_teachers(
-        {t: variables[t] for t in config.teachers}
+        {m: variables[m.stage] for m in program.members}
       )
-      state, sums, stream = program.enter(state), program.zeros(), None
+      state, sums = program.enter(state), program.zeros()
       stream = feed.steps(seed, 0)
       begun = time.perf_counter()
       for step in range(steps + 1):

@@ -7,6 +7,7 @@ The same step is compiled in two ways: `jit` over a mesh with shardings, and
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 from flax import linen as nn
@@ -17,6 +18,7 @@ import numpy as np
 from tsjax.core import metrics as metrics_lib
 from tsjax.core import random
 from tsjax.distill import forward, objective
+from tsjax.distill import teachers as teachers_lib
 from tsjax.sharding import mesh as mesh_lib
 from tsjax.train import state as state_lib
 from tsjax.train import step as step_lib
@@ -65,7 +67,7 @@ def initial_state(
   }
   # An average starts as the student.
   averages = {name: plain[name] for name in structure.averaged}
-  taught = step_lib.teach(structure, teachers, averages, teacher_inputs)
+  taught = step_lib.teach(structure, teachers, averages, teacher_inputs, batch)
   given = {
     term.name: objective.arguments(
       term, students, taught, batch, jnp.float32(1)
@@ -103,7 +105,7 @@ class Program:
     placement: devices.
     example: a batch's shapes, as `jax.ShapeDtypeStruct`s, with its views' and
       all bookkeeping fields.
-    teachers: shapes of the teachers' variables, by stage.
+    teachers: shapes of what the teachers take, by name.
   """
 
   def __init__(
@@ -189,9 +191,23 @@ class Program:
     """A host's state onto the devices, as `run` takes it."""
     return jax.device_put(state, self.shardings)
 
-  def put_teachers(self, teachers: Any) -> Any:
-    """Teachers' variables onto the devices."""
-    return jax.device_put(teachers, mesh_lib.replicated(self.placement.mesh))
+  @property
+  def members(self) -> tuple[teachers_lib.Member, ...]:
+    """The earlier models that the teachers consist of."""
+    members = (t.members for t in self.structure.teachers.values())
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(members)))
+
+  def put_teachers(self, variables: Mapping[teachers_lib.Member, Any]) -> Any:
+    """What the step takes of its teachers, on the devices.
+
+    Args:
+      variables: by member, of all teachers.
+    """
+    gathered = {
+      name: teacher.gather([variables[m] for m in teacher.members])
+      for name, teacher in self.structure.teachers.items()
+    }
+    return jax.device_put(gathered, mesh_lib.replicated(self.placement.mesh))
 
   def run(
     self,
@@ -206,7 +222,7 @@ class Program:
 
     Args:
       state: from `enter`; donated.
-      teachers: variables by stage; neither donated nor changed.
+      teachers: what each takes, by name; neither donated nor changed.
       resident: the whole split on the device, or None.
       batches: `[steps, batch, ...]`; with `resident`, its rows under "row".
       scalars: leaves `[steps]`.

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tsjax.config import stages
 from tsjax.core import metrics as metrics_lib
 from tsjax.core import random
 from tsjax.distill import forward, interpolate, objective
+from tsjax.distill import teachers as teachers_lib
 from tsjax.train import state as state_lib
 
-# The name under which terms read the moving average of the student.
-AVERAGE = "average"
 Batch = Mapping[str, Any]
 Metrics = dict[str, metrics_lib.Mean]
 
@@ -26,7 +26,7 @@ class Structure:
 
   Attributes:
     models: the trained modules by name.
-    teachers: the teaching modules by stage.
+    teachers: what teaches, by the name that terms read.
     terms: the objective.
     optimizer: the direction of descent, without a learning rate.
     rates: factor of the learning rate for every parameter; 0 freezes it.
@@ -40,7 +40,7 @@ class Structure:
   """
 
   models: Mapping[str, nn.Module]
-  teachers: Mapping[str, nn.Module]
+  teachers: Mapping[str, teachers_lib.Teacher]
   terms: tuple[objective.Term, ...]
   optimizer: optax.GradientTransformation
   rates: Any
@@ -106,7 +106,7 @@ def make_step(
         structure, structure.teacher_view, batch, scalars.seed
       )
     # Before the gradient is taken: no edit to a loss can differentiate them.
-    taught = teach(structure, teachers, state.averages, teacher_inputs)
+    taught = teach(structure, teachers, state.averages, teacher_inputs, batch)
     key = random.key(scalars.seed, "dropout", state.step)
     if axis_name is not None:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -164,16 +164,18 @@ def teach(
   teachers: Mapping[str, Any],
   averages: Mapping[str, Any],
   inputs: Any,
+  batch: Batch,
 ) -> dict[str, forward.Outputs]:
   """What every teacher says, the moving average of the student among them."""
-  pairs = [(n, m, teachers[n]) for n, m in structure.teachers.items()]
-  pairs += [
-    (AVERAGE, structure.models[n], averages[n]) for n in structure.averaged
-  ]
-  return {
-    name: forward.forward(module, variables, inputs, train=False)[0]
-    for name, module, variables in pairs
+  taught = {
+    name: teacher.outputs(teachers[name], inputs, batch)
+    for name, teacher in structure.teachers.items()
   }
+  for name in structure.averaged:
+    taught[stages.AVERAGE] = forward.forward(
+      structure.models[name], averages[name], inputs, train=False
+    )[0]
+  return taught
 
 
 def apply_view(
