@@ -100,7 +100,7 @@ def differences(comparison: Comparison) -> list[markup.Markup]:
     f"{words.title(metric).capitalize()} above {base}’s",
     drawings.rows(
       groups[: drawings.ROWS // (len(numbers) - 1)],
-      f"{'points ' if share else ''}of {words.title(metric)} above {base}",
+      f"{_unit(metric)} above {base}",
       zero=True,
       digits=1 if share else 4,
     ),
@@ -132,11 +132,15 @@ def differences(comparison: Comparison) -> list[markup.Markup]:
   ]
   return layout.section(
     "Differences",
-    f"In {'points ' if share else ''}of {words.title(metric)}, over the seeds"
-    " that both runs have.",
+    f"In {_unit(metric)}, over the seeds that both runs have.",
     _tag("div", drawing, class_="grid"),
     layout.table("Differences", titles, rows),
   )
+
+
+def _unit(metric: str) -> str:
+  points = "points of " if metric in words.SHARES else ""
+  return points + words.title(metric)
 
 
 def scores(comparison: Comparison) -> list[markup.Markup]:
