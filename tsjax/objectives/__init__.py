@@ -13,6 +13,7 @@ from tsjax.objectives.labels import (
 )
 from tsjax.objectives.logits import soft_targets
 from tsjax.objectives.outputs import binary_soft_targets, squared_difference
+from tsjax.objectives.top_k import soft_targets_top_k
 
 __all__ = [
   "Hint",
@@ -22,6 +23,7 @@ __all__ = [
   "cross_entropy",
   "pseudo_labels",
   "soft_targets",
+  "soft_targets_top_k",
   "squared_difference",
   "squared_error",
 ]
