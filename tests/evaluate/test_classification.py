@@ -252,3 +252,46 @@ def test_no_example_is_an_error():
 def test_shapes_that_do_not_fit_are_errors(logits, labels, reference):
   with pytest.raises(ValueError):
     classification.metrics(logits, labels, reference=reference)
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+def test_matthews_is_scikit_learns(case):
+  logits, labels = case
+  expected = sklearn.metrics.matthews_corrcoef(labels, logits.argmax(-1))
+  result = classification.metrics(logits, labels)
+  assert result["matthews"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 1.0, 2.0])
+def test_f_beta_is_scikit_learns(case, beta):
+  logits, labels = case
+  expected = sklearn.metrics.fbeta_score(
+    labels, logits.argmax(-1), beta=beta, average="macro", zero_division=0
+  )
+  result = classification.metrics(logits, labels, beta=beta)
+  assert result["f_beta"] == pytest.approx(expected, abs=1e-9)
+  if beta == 1.0:
+    assert result["f_beta"] == pytest.approx(result["f1"], abs=1e-12)
+
+
+def test_groups_are_measured_as_splits_of_their_own():
+  logits, labels = _random(9)
+  groups = np.arange(200) % 3 * 7
+  result = classification.by_group(logits, labels, groups)
+  assert list(result) == [0, 7, 14]
+  for group, values in result.items():
+    here = groups == group
+    alone = classification.metrics(logits[here], labels[here])
+    assert values["accuracy"] == pytest.approx(alone["accuracy"])
+    assert values["f1"] == pytest.approx(alone["f1"])
+    assert values["count"] == here.sum() == values["confusion"].sum()
+  total = sum(values["confusion"] for values in result.values())
+  np.testing.assert_array_equal(
+    total, classification.confusion(labels, logits.argmax(-1), 7)
+  )
+
+
+def test_groups_need_one_for_each_example():
+  logits, labels = _random(10)
+  with pytest.raises(errors.UserError, match=r"groups have shape \[200, 2\]"):
+    classification.by_group(logits, labels, np.zeros((200, 2)))

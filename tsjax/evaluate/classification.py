@@ -1,5 +1,7 @@
 """Metrics of class logits, in NumPy on the host."""
 
+from typing import Any
+
 import numpy as np
 
 from tsjax.core import errors
@@ -12,6 +14,7 @@ def metrics(
   labels: np.ndarray,
   *,
   reference: np.ndarray | None = None,
+  beta: float | None = None,
 ) -> dict[str, float]:
   """Measures the logits of a whole split against its labels.
 
@@ -27,11 +30,14 @@ def metrics(
     logits: [n, classes], any real dtype; computed in float64.
     labels: [n], integers in [0, classes).
     reference: [n, classes], the logits of the model to agree with.
+    beta: how many times recall matters more than precision in f_beta, which
+      is a mean over classes as f1 is; None leaves it out.
 
   Returns:
     accuracy, precision, recall, f1, f1_micro, precision_micro, recall_micro,
-    cross_entropy (nats), calibration_error (see there) and, with a
-    `reference`, agreement: the share of examples with equal predictions.
+    matthews (see there), cross_entropy (nats), calibration_error (see there)
+    and, with a `reference`, agreement: the share of examples with equal
+    predictions; with a `beta`, f_beta.
 
   Raises:
     UserError: there is no example, a logit is not finite, or a label is not
@@ -55,9 +61,12 @@ def metrics(
     "f1_micro": accuracy,
     "precision_micro": accuracy,
     "recall_micro": accuracy,
+    "matthews": matthews(counts),
     "cross_entropy": float(-log_likelihoods.mean()),
     "calibration_error": calibration_error(logits, labels),
   }
+  if beta is not None:
+    result["f_beta"] = float(f_beta(counts, beta)[occurs].mean())
   if reference is not None:
     reference = _finite(reference, "the reference's logits")
     if reference.shape != logits.shape:
@@ -115,6 +124,87 @@ def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
     "f1": _ratio(2 * hits, predicted + support),
     "support": support,
   }
+
+
+def f_beta(confusion: np.ndarray, beta: float) -> np.ndarray:
+  """F-beta of each class from [classes, classes] counts, rows true.
+
+      (1 + beta^2) P R / (beta^2 P + R), P the precision and R the recall
+
+  Args:
+    confusion: [classes, classes], rows true.
+    beta: above 0; 1 is F1, and 2 weighs recall higher.
+
+  Returns:
+    float64 [classes], 0 where a class is in neither labels nor predictions.
+  """
+  confusion = np.asarray(confusion)
+  hits = np.diagonal(confusion)
+  predicted, support = confusion.sum(axis=0), confusion.sum(axis=1)
+  whole = beta**2 * support + predicted
+  return (1 + beta**2) * hits / np.where(whole > 0, whole, 1)
+
+
+def matthews(confusion: np.ndarray) -> float:
+  """Matthews correlation of labels and predictions, of any number of classes.
+
+  1 where all predictions are right, 0 where they are no better than chance, and
+  0 where labels or predictions are all of one class, of which nothing can be
+  said (scikit-learn's `matthews_corrcoef`).
+
+  Source: Gorodkin 2004, "Comparing two K-category assignments by a
+  K-category correlation coefficient", equation 8.
+
+  Args:
+    confusion: [classes, classes] counts, rows true.
+  """
+  confusion = np.asarray(confusion, np.float64)
+  predicted, support = confusion.sum(axis=0), confusion.sum(axis=1)
+  size = confusion.sum()
+  spread = (size**2 - predicted @ predicted) * (size**2 - support @ support)
+  if not spread > 0:
+    return 0.0
+  shared = size * np.trace(confusion) - predicted @ support
+  return float(shared / np.sqrt(spread))
+
+
+def by_group(
+  logits: np.ndarray, labels: np.ndarray, groups: np.ndarray
+) -> dict[Any, dict[str, Any]]:
+  """Measures the examples of each group by themselves.
+
+  Args:
+    logits: [n, classes].
+    labels: [n], integers in [0, classes).
+    groups: [n], which group an example belongs to.
+
+  Returns:
+    Group -> accuracy, f1 (as in `metrics`, over the group's examples), count,
+    and confusion, int64 [classes, classes]. In the groups' order.
+
+  Raises:
+    UserError, ValueError: as `metrics`, or the groups do not fit.
+  """
+  logits, labels = _checked(logits, labels)
+  groups = np.asarray(groups)
+  if groups.shape != labels.shape:
+    raise errors.UserError(
+      f"the groups have shape {list(groups.shape)} for {len(labels)} examples;"
+      " give one group for each"
+    )
+  predictions = logits.argmax(axis=-1)
+  result = {}
+  for group in np.unique(groups):
+    here = groups == group
+    counts = confusion(labels[here], predictions[here], logits.shape[-1])
+    occurs = (counts.sum(axis=0) + counts.sum(axis=1)) > 0
+    result[group.item()] = {
+      "accuracy": float(np.trace(counts) / counts.sum()),
+      "f1": float(per_class(counts)["f1"][occurs].mean()),
+      "count": int(here.sum()),
+      "confusion": counts,
+    }
+  return result
 
 
 def reliability(
