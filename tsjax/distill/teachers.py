@@ -104,9 +104,11 @@ class Ensemble:
   temperature: float = 1.0
 
   def gather(self, variables: Sequence[Any]) -> Any:
-    """A stacked tree `[members, ...]` for each kind of model."""
+    """A tree for each kind of model, stacked `[members, ...]` where several."""
     return tuple(
       jax.tree.map(lambda *x: jnp.stack(x), *(variables[i] for i in group))
+      if len(group) > 1
+      else variables[group[0]]
       for group in self._groups()
     )
 
@@ -120,20 +122,21 @@ class Ensemble:
     """
     del batch
     said: dict[int, jax.Array] = {}
-    for group, stacked in zip(self._groups(), gathered, strict=True):
+    for group, own in zip(self._groups(), gathered, strict=True):
       module = self.modules[group[0]]
 
-      def run(own: Any, module: nn.Module = module) -> Any:
-        return forward.forward(module, own, inputs, train=False)[0].output
+      def run(variables: Any, module: nn.Module = module) -> Any:
+        return forward.forward(module, variables, inputs, train=False)[0].output
 
-      outputs = jax.vmap(run)(stacked)
+      outputs = jax.vmap(run)(own) if len(group) > 1 else run(own)
       if not isinstance(outputs, jax.Array):
         raise errors.UserError(
           "an ensemble averages logits, and"
           f" {self.members[group[0]].stage!r} returns"
           f" {type(outputs).__name__}; let terms read its members one by one"
         )
-      said.update({member: outputs[i] for i, member in enumerate(group)})
+      many = outputs if len(group) > 1 else (outputs,)
+      said.update(zip(group, many, strict=True))
     shapes = {m.stage: said[i].shape for i, m in enumerate(self.members)}
     if len(set(shapes.values())) > 1:
       told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
