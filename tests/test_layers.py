@@ -30,6 +30,7 @@ LAYERS = {PACKAGE: -1} | {
       ("distill", "tasks"),
       ("train", "checkpoint", "report"),
       ("loop",),
+      ("commands",),
       ("main", "__main__"),
     )
   )
