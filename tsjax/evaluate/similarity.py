@@ -1,6 +1,7 @@
 """How alike two models' features are, whatever their axes and widths."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,17 +9,20 @@ import numpy as np
 EXAMPLES = 4
 
 
-def pooled(features: np.ndarray) -> np.ndarray:
-  """Means over positions: `[n, ..., d]` to float64 `[n, d]`.
+def pooled(features: Any) -> Any:
+  """Means over positions: `[n, ..., d]` to `[n, d]`.
 
   What two layers say about an example is compared, not where they say it; so
   layers of other resolutions compare, and a wide image costs no more than a
   small one. A value for each example, `[n]`, becomes `[n, 1]`.
+
+  Args:
+    features: an array of NumPy or JAX; means are in its dtype.
   """
-  features = np.asarray(features).astype(np.float64)
   if features.ndim == 1:
     return features[:, None]
-  return features.reshape(len(features), -1, features.shape[-1]).mean(axis=1)
+  count, width = features.shape[0], features.shape[-1]
+  return features.reshape(count, -1, width).mean(axis=1)
 
 
 def gram(features: np.ndarray) -> np.ndarray:

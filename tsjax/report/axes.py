@@ -79,13 +79,13 @@ def over(
     wider = (high / low) ** margin
     return Axis(low / wider, high * wider, start, stop, log=True)
   # Flat data still needs a span, one that rounding cannot make 0.
-  pad = (high - low) * margin or abs(high) * 0.05 or 0.5
+  span = high - low
+  flat = span <= 1e-12 * max(abs(low), abs(high))
+  pad = (abs(high) * 0.05 or 0.5) if flat else span * margin
   a, b = low - pad, high + pad
   if within:
     a = max(a, min(within[0], low))
     b = min(b, max(within[1], high))
-  if not a < b:
-    a, b = a - pad, b + pad
   return Axis(a, b, start, stop)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tsjax.report import axes, figures, layout, markup, tables, words
+from tsjax.report import axes, figures, heat, layout, markup, tables, words
 
 _tag = markup.tag
 Stages = Mapping[str, Any]
@@ -32,12 +32,12 @@ def confusion(
     title = f"Confusion of {name}"
     chosen = np.arange(len(counts))
     part = ""
-    if len(counts) > figures.MATRIX_CLASSES:
+    if len(counts) > heat.MATRIX_CLASSES:
       mistakes = counts - np.diag(np.diagonal(counts))
       rank = np.argsort(
         -(mistakes.sum(axis=0) + mistakes.sum(axis=1)), kind="stable"
       )
-      chosen = np.sort(rank[: figures.MATRIX_CLASSES])
+      chosen = np.sort(rank[: heat.MATRIX_CLASSES])
       part = (
         f" Shown are the {len(chosen)} of {len(counts)} classes with most"
         " mistakes."
@@ -45,7 +45,7 @@ def confusion(
     panels.append(
       layout.figure(
         _tag("code", name),
-        figures.matrix(
+        heat.matrix(
           counts[np.ix_(chosen, chosen)],
           [names[k] for k in chosen],
           title=title,
@@ -63,7 +63,7 @@ def confusion(
     f"Counts of test examples{summed}: a row is what they are, a column what"
     " they were taken for. The diagonal is right; the stronger a colour"
     " off it, the larger the share of its row, on one scale for all stages.",
-    _tag("div", panels, class_="grid"),
+    layout.panels(panels),
   )
 
 
@@ -128,7 +128,7 @@ def scores(stages: Stages, classes: Sequence[str]) -> list[markup.Markup]:
     "Classes",
     None,
     layout.legend(rows),
-    _tag("div", panels, class_="grid"),
+    layout.panels(panels),
     tables.per_class(stages, classes),
   )
 

@@ -49,7 +49,7 @@ def learning(stages: Stages) -> list[markup.Markup]:
     "Thin lines are single seeds, thick ones their mean."
     " Each stage minimizes its own objective, so compare a training loss with"
     " its own past, not with that of another stage.",
-    _tag("div", panels, class_="grid"),
+    layout.panels(panels),
   )
 
 
@@ -83,7 +83,7 @@ def line(stages: Stages) -> list[markup.Markup]:
     " training. A smooth descent to a wide valley at 0 is easy ground; a hump"
     " between start and end is a barrier that training went around. Thin lines"
     " are single seeds, thick ones their mean.",
-    _tag("div", panels, class_="grid"),
+    layout.panels(panels),
   )
 
 

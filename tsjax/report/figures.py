@@ -14,8 +14,9 @@ from tsjax.report import axes, markup, words
 COLOURS = 6
 WIDTH = 360
 # Beyond these, a figure shows the part that matters most and says so.
-MATRIX_CLASSES = 20
 ROWS = 24
+# More stages than these share the width with their names.
+ROOMY = 12
 POINTS = 240
 
 _tag = markup.tag
@@ -68,41 +69,52 @@ def mark(
   return _tag("polygon", inner, points=points, class_=class_)
 
 
-def scores(rows: Sequence[Values], metric: str) -> markup.Markup:
-  """A row for each stage: its seeds as ticks, their mean as a mark."""
-  row, top, left, right = 42, 4, 14, WIDTH - 14
+def scores(
+  rows: Sequence[Values], metric: str, where: str = ""
+) -> markup.Markup:
+  """A row for each stage: its seeds as ticks, their mean as a mark.
+
+  Args:
+    rows: values per seed.
+    metric: whose values they are.
+    where: what else the axis says, such as " on test".
+  """
+  roomy = len(rows) <= ROOMY
+  row, up = (42, 29.0) if roomy else (21, 11.0)
+  top, left, right = 4, 14 if roomy else 130, WIDTH - (14 if roomy else 50)
   bottom = top + row * len(rows) + 4
+  scale = 100 if metric in words.SHARES else 1
   shown = [v for r in rows for v in (*r.values, r.mean) if words.finite(v)]
   axis = axes.over(
-    [100 * v for v in shown], left, right, within=(0, 100), margin=0.12
+    [scale * v for v in shown],
+    left,
+    right,
+    within=(0, 100) if scale == 100 else None,
+    margin=0.12,
   )
   parts = axes.draw_bottom(
-    axis, bottom, f"{words.title(metric)}, %", top=float(top)
+    axis, bottom, words.column(metric) + where, top=float(top)
   )
   for k, values in enumerate(rows):
-    text_y, y = top + row * k + 15.0, top + row * k + 29.0
-    # A plate keeps the grid from crossing the words.
-    parts.append(
-      _tag("rect", x=0, y=text_y - 12, width=WIDTH, height=17, class_="plate")
-    )
-    parts.append(
-      axes.label(2, text_y, axes.short(values.name, 30), class_="ink")
-    )
-    parts.append(
-      axes.label(
-        WIDTH - 2.0,
-        text_y,
-        words.percent(values.mean),
-        "end",
-        class_="ink number",
+    y = top + row * k + up
+    text_y = y - 14 if roomy else y + 4
+    if roomy:
+      # A plate keeps the grid from crossing the words.
+      parts.append(
+        _tag("rect", x=0, y=text_y - 12, width=WIDTH, height=17, class_="plate")
       )
+    name = axes.short(values.name, 30 if roomy else 18)
+    mean = words.measured(values.mean, metric)
+    parts.append(axes.label(2, text_y, name, class_="ink"))
+    parts.append(
+      axes.label(WIDTH - 2.0, text_y, mean, "end", class_="ink number")
     )
     parts.append(
       _tag("line", x1=left, x2=right, y1=y, y2=y, class_="tick faint")
     )
     for value in values.values:
       if words.finite(value):
-        x = axis(100 * value)
+        x = axis(scale * value)
         parts.append(
           _tag(
             "line",
@@ -114,7 +126,8 @@ def scores(rows: Sequence[Values], metric: str) -> markup.Markup:
           )
         )
     if words.finite(values.mean):
-      parts.append(mark(values.stage, axis(100 * values.mean), y, 5.5))
+      x = axis(scale * values.mean)
+      parts.append(mark(values.stage, x, y, 5.5, f"{values.name}: {mean}"))
   return axes.draw(
     WIDTH, bottom + 40, f"{words.title(metric)} by stage", *parts
   )
@@ -140,7 +153,8 @@ def lines(
     named: whether each curve has its stage's name at its end.
   """
   left, right = 44, WIDTH - (84 if named else 10)
-  top, bottom = 22, 208
+  # The names at the ends of many curves need their lines.
+  top, bottom = 22, max(208, 22 + 14 * len(series) if named else 0)
   x_axis = axes.over(
     [v for s in series for x, _ in s.runs for v in x], left, right, margin=0.0
   )
@@ -167,83 +181,6 @@ def lines(
   if named:
     parts += _end_labels(means, x_axis, y_axis, right)
   return axes.draw(WIDTH, bottom + 42, f"{y_title} over {x_title}", *parts)
-
-
-def matrix(
-  counts: np.ndarray,
-  classes: Sequence[str],
-  *,
-  title: str,
-  totals: np.ndarray,
-  worst: float,
-) -> markup.Markup:
-  """A confusion matrix: the right ones in one hue, the mistakes in another.
-
-  Args:
-    counts: [classes, classes], rows true.
-    classes: names, as many.
-    title: for those who cannot see it.
-    totals: [classes], the examples of each row, those not shown included.
-    worst: the share of its row that a mistake of the strongest colour makes.
-  """
-  size = len(counts)
-  wide = max(len(axes.short(c, 9)) for c in classes)
-  upright = wide > 2
-  left = 28 + 6.8 * wide
-  top = 26 + (6.8 * wide if upright else 10)
-  cell = (WIDTH - left - 2) / size
-  shares = counts / np.maximum(totals[:, None], 1)
-  parts = [
-    axes.label(left + size * cell / 2, 11, "predicted", "middle"),
-    axes.label(
-      0,
-      0,
-      "true",
-      "middle",
-      transform=f"translate(10 {top + size * cell / 2:.1f}) rotate(-90)",
-    ),
-  ]
-  for k, name in enumerate(classes):
-    middle = (k + 0.5) * cell
-    parts.append(
-      axes.label(left - 6, top + middle + 4, axes.short(name, 9), "end")
-    )
-    x, y = left + middle, top - 6
-    turn = f"translate({x + 4:.1f} {y:.1f}) rotate(-90)"
-    parts.append(
-      axes.label(0, 0, axes.short(name, 9), transform=turn)
-      if upright
-      else axes.label(x, y, name, "middle")
-    )
-  parts.append(
-    _tag(
-      "rect",
-      x=left,
-      y=top,
-      width=size * cell,
-      height=size * cell,
-      class_="cells",
-    )
-  )
-  for i, j in np.argwhere(counts):
-    x, y = left + j * cell, top + i * cell
-    share = shares[i, j] if i == j else shares[i, j] / (worst or 1.0)
-    parts.append(
-      _tag(
-        "rect",
-        _tag("title", f"{classes[i]} read as {classes[j]}: {counts[i, j]}"),
-        x=x,
-        y=y,
-        width=cell - 1,
-        height=cell - 1,
-        class_="right" if i == j else "wrong",
-        fill_opacity=0.12 + 0.6 * float(share),
-      )
-    )
-    if cell > 7 * len(str(counts[i, j])):
-      x, y = x + (cell - 1) / 2, y + cell / 2 + 3.5
-      parts.append(axes.label(x, y, counts[i, j], "middle", class_="ink count"))
-  return axes.draw(WIDTH, top + size * cell + 2, title, *parts)
 
 
 def by_class(

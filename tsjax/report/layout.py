@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from tsjax.report import figures, markup
 
 _tag = markup.tag
+# Panels of one section that stand open; a run of many stages has many.
+OPEN = 9
 
 
 def section(
@@ -18,6 +20,19 @@ def section(
 def figure(title: object, drawing: markup.Markup, caption: str):
   """A drawing between its title and a caption that says what to see."""
   return _tag("figure", _tag("h3", title), drawing, _tag("figcaption", caption))
+
+
+def panels(figures_: Sequence[markup.Markup]) -> markup.Markup:
+  """Figures side by side; what is beyond the first `OPEN` is folded."""
+  first, rest = figures_[:OPEN], figures_[OPEN:]
+  if len(rest) == 1:  # A fold takes as much room.
+    first, rest = figures_, []
+  return markup.join(
+    _tag("div", first, class_="grid"),
+    folded(f"{len(rest)} more", _tag("div", rest, class_="grid"))
+    if rest
+    else "",
+  )
 
 
 def legend(rows: Sequence[figures.Values]) -> markup.Markup:

@@ -12,19 +12,46 @@ from tsjax.report import markup
 NOTHING = "–"
 TITLES = {
   "accuracy": "accuracy",
+  "subset_accuracy": "subset accuracy",
   "f1": "F1",
+  "f2": "F2",
   "precision": "precision",
   "recall": "recall",
   "f1_micro": "F1, micro",
   "precision_micro": "precision, micro",
   "recall_micro": "recall, micro",
   "cross_entropy": "cross-entropy",
+  "binary_cross_entropy": "binary cross-entropy",
   "calibration_error": "calibration error",
   "agreement": "agreement",
   "examples_per_second": "examples/s",
+  "hamming_loss": "Hamming loss",
+  "matthews": "Matthews correlation",
+  "pearson": "Pearson correlation",
+  "r2": "R²",
 }
 # Shares of examples, which are told in percent; other metrics as they are.
-SHARES = frozenset(TITLES) - {"cross_entropy", "examples_per_second"}
+SHARES = frozenset(
+  {
+    "accuracy",
+    "balanced_accuracy",
+    "subset_accuracy",
+    "f1",
+    "f2",
+    "f_beta",
+    "precision",
+    "recall",
+    "f1_micro",
+    "f_beta_micro",
+    "precision_micro",
+    "recall_micro",
+    "calibration_error",
+    "agreement",
+    "hamming_loss",
+  }
+)
+# Where a stage does not say by which metric it is judged.
+SCORES = ("f1", "accuracy")
 
 
 def title(metric: str) -> str:
@@ -48,6 +75,32 @@ def number(value: object, digits: int = 1) -> str:
 def percent(value: object, digits: int = 1) -> str:
   """0.9432 as "94.3"; the heading says that it is percent."""
   return number(100 * value, digits) if finite(value) else NOTHING
+
+
+def measured(value: object, metric: str) -> str:
+  """A metric's value for a reader: shares in percent, without the sign."""
+  return percent(value) if metric in SHARES else significant(value)
+
+
+def significant(value: object) -> str:
+  """0.012345 as "0.0123", 4321.9 as "4,322"."""
+  if not finite(value):
+    return NOTHING
+  if not value or abs(value) >= 999.5:
+    return whole(value)
+  if abs(value) < 1e-4:
+    return f"{value:.2e}".replace("-", "−")
+  return number(value, max(0, 2 - math.floor(math.log10(abs(value)))))
+
+
+def unit(metric: str) -> str:
+  """What stands behind a metric's value in a sentence: " %" or nothing."""
+  return " %" if metric in SHARES else ""
+
+
+def column(metric: str) -> str:
+  """A metric as the title of a column or axis: "F1, %"."""
+  return title(metric) + (", %" if metric in SHARES else "")
 
 
 def whole(value: object) -> str:
@@ -91,9 +144,10 @@ class Comparison:
   """A taught stage beside the stage that trains the same model untaught.
 
   `taught_score`, `control_score` are means over seeds of `metric` on `split`;
-  `difference` is theirs. `spread` is how much the difference varies from seed
-  to seed (a standard deviation with n - 1), None with fewer than two. `wins`
-  of `seeds` were won by the taught one, None where seeds are not the same.
+  `difference` is theirs, and less is better where `lower`. `spread` is how much
+  the difference varies from seed to seed (a standard deviation with n - 1),
+  None with fewer than two. `wins` of `seeds` were won by the taught one, None
+  where seeds are not the same.
   """
 
   taught: str
@@ -107,10 +161,16 @@ class Comparison:
   seeds: int
   wins: int | None
   unequal: tuple[str, ...]
+  lower: bool = False
 
   @property
   def difference(self) -> float:
     return self.taught_score - self.control_score
+
+  @property
+  def gain(self) -> float:
+    """The difference, positive where the taught model is the better one."""
+    return -self.difference if self.lower else self.difference
 
   @property
   def clear(self) -> bool:
@@ -124,13 +184,21 @@ class Comparison:
   @property
   def told(self) -> bool:
     """Whether the difference is one that the rounded numbers show."""
-    return percent(abs(self.difference)) != percent(0)
+    if self.metric in SHARES:
+      return percent(abs(self.difference)) != percent(0)
+    largest = max(abs(self.taught_score), abs(self.control_score))
+    return abs(self.difference) >= 5e-4 * largest > 0
 
   @property
   def unit(self) -> str:
     """ "points of F1" or "points of F1 on validation"."""
-    where = "" if self.split == "test" else f" on {self.split}"
-    return f"points of {title(self.metric)}{where}"
+    points = "points of " if self.metric in SHARES else ""
+    return f"{points}{title(self.metric)}{self.where}"
+
+  @property
+  def where(self) -> str:
+    """ "", or " on validation"."""
+    return "" if self.split == "test" else f" on {self.split}"
 
 
 def comparisons(stages: Mapping[str, Any]) -> list[Comparison]:
@@ -165,15 +233,29 @@ def comparisons(stages: Mapping[str, Any]) -> list[Comparison]:
 def score(
   stages: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[str, str] | None:
-  """(split, metric) by which these stages can be compared, F1 on test first."""
+  """(split, metric) by which these stages can be compared.
+
+  The metric by which they were chosen, if it is one for all of them and all
+  have it; else F1, else accuracy. On the test split, else on validation.
+  """
   names = tuple(names)
+  chosen = list(dict.fromkeys(stages[name].get("score") for name in names))
+  own = chosen if len(chosen) == 1 and chosen[0] else []
   for split in ("test", "validation"):
-    for metric in ("f1", "accuracy"):
+    for metric in (*own, *SCORES):
       if names and all(
         finite(mean(stages[name], split, metric)) for name in names
       ):
         return split, metric
   return None
+
+
+def lower(stages: Mapping[str, Any], metric: str) -> bool:
+  """Whether less of a metric is better, as the stages tell of their own."""
+  return any(
+    stage.get("score") == metric and bool(stage.get("lower_is_better"))
+    for stage in stages.values()
+  )
 
 
 def mean(stage: Mapping[str, Any], split: str, metric: str) -> float | None:
@@ -187,6 +269,7 @@ def _compare(
   split, metric = where
   a, b = (stages[name][split][metric] for name in (taught, control))
   a_values, b_values = a.get("values") or (), b.get("values") or ()
+  less = lower(stages, metric)
   wins = spread = None
   if len(a_values) == len(b_values):
     by_seed = [
@@ -194,7 +277,10 @@ def _compare(
       for x, y in zip(a_values, b_values, strict=True)
       if finite(x) and finite(y)
     ]
-    seeds, wins = len(by_seed), sum(x > 0 for x in by_seed)
+    seeds, wins = (
+      len(by_seed),
+      sum((x < 0) if less else (x > 0) for x in by_seed),
+    )
     spread = float(np.std(by_seed, ddof=1)) if seeds > 1 else None
   else:
     kept = [[v for v in x if finite(v)] for x in (a_values, b_values)]
@@ -213,6 +299,7 @@ def _compare(
     seeds=seeds,
     wins=wins,
     unequal=tuple(_unequal(stages[taught], stages[control])),
+    lower=less,
   )
 
 
