@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from flax import linen as nn
 import jax
 import numpy as np
-import optax
 
 from tsjax.config import sections, stages
 from tsjax.data import splits as splits_lib
@@ -16,6 +16,7 @@ from tsjax.distill import teachers as teachers_lib
 from tsjax.loop import checks
 from tsjax.loop import programs as programs_lib
 from tsjax.optim import groups as groups_lib
+from tsjax.train import initial
 from tsjax.train import program as program_lib
 from tsjax.train import state as state_lib
 from tsjax.train import step as step_lib
@@ -125,12 +126,19 @@ def _program(
     averaged=() if config.average is None else tuple(trained),
     pull_from="" if config.pull is None else config.pull.teacher,
   )
-  output = checks.trace_models(structure, example, among.task, among.source)
+  output = _traced_models(structure, example, among)
   checks.check_metric(
     among.task, output, example, config.choose_by, f"{key}.choose_by"
   )
-  structure, sizes = _with_optimizer(structure, config, example, taught, key)
-  program = program_lib.Program(structure, among.placement, example, taught)
+  weights = checks.trace(
+    functools.partial(initial.weights, structure, example),
+    (jax.ShapeDtypeStruct((), np.uint32), dict(taught)),
+    key,
+  )
+  structure, sizes = _with_optimizer(structure, config, weights, key)
+  program = program_lib.Program(
+    structure, among.placement, example, taught, weights
+  )
   scalars = _scalar_shapes(config)
   checks.trace(
     step_lib.make_step(structure),
@@ -138,6 +146,27 @@ def _program(
     key,
   )
   return program, sizes
+
+
+def _traced_models(
+  structure: step_lib.Structure,
+  example: Mapping[str, jax.ShapeDtypeStruct],
+  among: Surroundings,
+) -> Any:
+  """The shape of the first model's output, traced once for all stages."""
+  run, seen = among.run, (structure.student_view, structure.teacher_view)
+  made_from = {
+    "traced": {name: run.models[name] for name in structure.models},
+    "views": {name: run.data.views[name] for name in seen if name},
+    "seen": seen,
+    "example": {k: (x.shape, str(x.dtype)) for k, x in example.items()},
+    "task": (run.task, among.source.classes),
+    "precision": run.precision,
+  }
+  return among.programs.shared(
+    made_from,
+    lambda: checks.trace_models(structure, example, among.task, among.source),
+  )
 
 
 def _teachers(
@@ -197,28 +226,20 @@ def variables_before(earlier: Mapping[str, Any]) -> dict[str, Any]:
 def _with_optimizer(
   structure: step_lib.Structure,
   config: sections.Stage,
-  example: Mapping[str, jax.ShapeDtypeStruct],
-  taught: Mapping[str, Any],
+  weights: state_lib.TrainState,
   key: str,
 ) -> tuple[step_lib.Structure, dict[str, int]]:
   """The structure with optimizer and groups, which need the parameters."""
-  bare = dataclasses.replace(structure, optimizer=optax.identity())
-  state = checks.trace(
-    lambda seed, teachers: nn.meta.unbox(
-      program_lib.initial_state(bare, example, seed, teachers)
-    ),
-    (jax.ShapeDtypeStruct((), np.uint32), dict(taught)),
-    key,
-  )
+  params = nn.meta.unbox(weights.params)
   rates, decays, sizes = groups_lib.factors(
-    state.params, config.groups, key=f"{key}.groups"
+    params, config.groups, key=f"{key}.groups"
   )
   optimizer = checks.build(
     config.optimizer, f"{key}.optimizer", decays, needs=("init", "update")
   )
   checks.trace(
     lambda params: optimizer.update(params, optimizer.init(params), params),
-    (state.params,),
+    (params,),
     f"{key}.optimizer",
   )
   return dataclasses.replace(structure, optimizer=optimizer, rates=rates), sizes

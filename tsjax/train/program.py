@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tsjax.core import metrics as metrics_lib
-from tsjax.core import random
-from tsjax.distill import forward, objective
+from tsjax.distill import forward
 from tsjax.distill import teachers as teachers_lib
 from tsjax.sharding import mesh as mesh_lib
+from tsjax.train import initial
 from tsjax.train import state as state_lib
 from tsjax.train import step as step_lib
 
@@ -42,61 +42,6 @@ class Placement:
     return self.mesh.size
 
 
-def initial_state(
-  structure: step_lib.Structure,
-  example: Mapping[str, jax.ShapeDtypeStruct],
-  seed: jax.Array,
-  teachers: Mapping[str, Any],
-) -> state_lib.TrainState:
-  """The state before the first step, boxed with the axes' names."""
-  batch = {k: jnp.zeros(v.shape, v.dtype) for k, v in example.items()}
-  inputs = step_lib.apply_view(structure, structure.student_view, batch, seed)
-  teacher_inputs = step_lib.apply_view(
-    structure, structure.teacher_view or structure.student_view, batch, seed
-  )
-  variables = {
-    name: forward.initialise(module, random.key(seed, f"init/{name}"), inputs)
-    for name, module in structure.models.items()
-  }
-  plain = nn.meta.unbox(variables)
-  students = {
-    name: forward.forward(
-      module, plain[name], inputs, train=True, key=random.key(seed, "init")
-    )[0]
-    for name, module in structure.models.items()
-  }
-  # An average starts as the student.
-  averages = {name: plain[name] for name in structure.averaged}
-  taught = step_lib.teach(structure, teachers, averages, teacher_inputs, batch)
-  given = {
-    term.name: objective.arguments(
-      term, students, taught, batch, jnp.float32(1)
-    )
-    for term in structure.terms
-  }
-  learned = objective.initialise(
-    structure.terms, random.key(seed, "init/objective"), given
-  )
-  models = {name: state_lib.split(v) for name, v in variables.items()}
-  terms = {name: state_lib.split(v) for name, v in learned.items()}
-  params = {
-    "models": {name: v[0] for name, v in models.items()},
-    "objective": {name: v[0] for name, v in terms.items()},
-  }
-  collections = {
-    "models": {name: v[1] for name, v in models.items()},
-    "objective": {name: v[1] for name, v in terms.items()},
-  }
-  optimizer = structure.optimizer.init(params)
-  return state_lib.TrainState(
-    jnp.zeros((), jnp.int32),
-    params,
-    collections,
-    optimizer,
-    {name: variables[name] for name in structure.averaged},
-  )
-
-
 class Program:
   """Compiled functions of a stage; seeds and arms share one.
 
@@ -106,6 +51,7 @@ class Program:
     example: a batch's shapes, as `jax.ShapeDtypeStruct`s, with its views' and
       all bookkeeping fields.
     teachers: shapes of what the teachers take, by name.
+    weights: shapes of `initial.weights`, if they are known already.
   """
 
   def __init__(
@@ -114,22 +60,25 @@ class Program:
     placement: Placement,
     example: Mapping[str, jax.ShapeDtypeStruct],
     teachers: Mapping[str, Any],
+    weights: state_lib.TrainState | None = None,
   ):
     self.structure = structure
     self.placement = placement
-    self._example = dict(example)
+    self._example, self._teachers = dict(example), dict(teachers)
+    if weights is None:
+      weights = jax.eval_shape(
+        functools.partial(initial.weights, structure, self._example),
+        jax.ShapeDtypeStruct((), jnp.uint32),
+        self._teachers,
+      )
     boxed = jax.eval_shape(
-      self._init, jax.ShapeDtypeStruct((), jnp.uint32), dict(teachers)
+      functools.partial(initial.with_optimizer, structure), weights
     )
-    self._teachers = dict(teachers)
     self.abstract = nn.meta.unbox(boxed)
     self.shardings = mesh_lib.tree_shardings(
       boxed, placement.mesh, placement.rules
     )
     self._dispatches: dict[int, Callable[..., Any]] = {}
-
-  def _init(self, seed: jax.Array, teachers: Any) -> state_lib.TrainState:
-    return initial_state(self.structure, self._example, seed, teachers)
 
   def init(self, seed: int) -> state_lib.TrainState:
     """The state before the first step, made where it will live."""
@@ -141,7 +90,8 @@ class Program:
   @functools.cached_property
   def _compiled_init(self) -> Callable[..., state_lib.TrainState]:
     def plain(seed: jax.Array, teachers: Any) -> state_lib.TrainState:
-      return nn.meta.unbox(self._init(seed, teachers))
+      weights = initial.weights(self.structure, self._example, seed, teachers)
+      return nn.meta.unbox(initial.with_optimizer(self.structure, weights))
 
     # It runs once: a CPU compiles it in a fifth of the time at this level, to
     # the same bits (docs/performance.md).
