@@ -139,7 +139,7 @@ def test_a_term_reads_what_its_loss_names():
   terms, variables = all_kinds()
   told = {term.name: term for term in terms}
   assert list(told) == sorted(told)
-  assert told["hard"].reads == {"student", "target"}
+  assert told["hard"].reads == {"student", "target", "mask"}
   assert told["soft"].reads == {"student", "teacher", "temperature"}
   assert told["pairs"].reads == {"student", "teacher", "mask"}
   assert {name for name in told if told[name].labelled} == {"hard"}

@@ -103,9 +103,16 @@ def _module(path: pathlib.Path) -> Any:
     raise errors.UserError(
       f"--config={path}: {what}; {errors.nearest(path, near)}"
     )
-  # A name of its own for each file: two configs may both be called `mine.py`.
-  digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-  module_name = f"tsjax_config_{path.stem}_{digest}"
+  # A name of its own for each file and content: two configs may both be called
+  # `mine.py`, and what one defines is one object however often it is loaded.
+  try:
+    content = path.read_bytes()
+  except OSError as e:
+    raise errors.UserError(f"--config={path}: cannot be read ({e})") from e
+  digest = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content)
+  module_name = f"tsjax_config_{path.stem}_{digest.hexdigest()[:12]}"
+  if module_name in sys.modules:
+    return sys.modules[module_name]
   spec = importlib.util.spec_from_file_location(module_name, path)
   if spec is None or spec.loader is None:
     raise errors.UserError(f"--config={path}: not a Python file")
@@ -114,8 +121,10 @@ def _module(path: pathlib.Path) -> Any:
   try:
     spec.loader.exec_module(module)
   except errors.UserError as e:
+    del sys.modules[module_name]
     raise errors.UserError(f"{path}{_line(e, path)}: {e}") from e
   except Exception as e:
+    del sys.modules[module_name]
     raise errors.UserError(
       f"{path}{_line(e, path)}: {type(e).__name__}: {_one_line(e)}"
     ) from e
