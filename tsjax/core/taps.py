@@ -1,5 +1,8 @@
 """Taps: intermediate values of a model under stable, path-like names."""
 
+from collections.abc import Iterator
+import contextlib
+import contextvars
 from typing import Any
 
 from flax import linen as nn
@@ -9,6 +12,9 @@ import jax
 from tsjax.core import errors
 
 COLLECTION = "taps"
+_ORDER: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
+  "order", default=None
+)
 
 
 def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
@@ -16,8 +22,25 @@ def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
 
   A tap that no term reads is dead code to the compiler.
   """
+  order = _ORDER.get()
+  if order is not None:
+    order.append("/".join((*module.path, name)))
   module.sow(COLLECTION, name, value)
   return value
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[str]]:
+  """Collects the names of the taps that are offered, in the order of the calls.
+
+  What a model returns has lost that order: JAX sorts the keys of dicts.
+  """
+  order: list[str] = []
+  token = _ORDER.set(order)
+  try:
+    yield order
+  finally:
+    _ORDER.reset(token)
 
 
 def named(collection: Any) -> dict[str, jax.Array]:

@@ -7,15 +7,15 @@ was read is never older than what is saved.
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import math
 from typing import Any
 
 from etils import epath
-import jax
 
 from tsjax.checkpoint import store as store_lib
 from tsjax.core import errors
+from tsjax.loop import diagnose
 from tsjax.loop import feed as feed_lib
+from tsjax.loop import pace as pace_lib
 from tsjax.loop import stage as stage_lib
 from tsjax.report import progress as progress_lib
 from tsjax.report import writers
@@ -60,6 +60,11 @@ class Arm:
   progress: progress_lib.Progress
   stop_requested: Callable[[], bool]
 
+  @property
+  def title(self) -> str:
+    """What lines and errors call it."""
+    return f"{self.stage.name}, seed {self.seed}, rate {self.learning_rate:g}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
@@ -76,13 +81,19 @@ def train(arm: Arm) -> Ended:
 
   Raises:
     Stopped: a stop was requested; the state is saved.
-    UserError: the loss is not finite, or a checkpoint cannot be written.
+    UserError: the loss is not finite (with where it began), or a checkpoint
+      cannot be written.
   """
   store = store_lib.Store(
     arm.folder / "checkpoints", keep=arm.keep, warn=arm.progress.line
   )
   try:
-    return _Turns(arm, store).run()
+    try:
+      return _Turns(arm, store).run()
+    except diagnose.NotFinite as e:
+      failure = diagnose.NotFinite(e.since, e.step, e.what)
+    # Out here the spoilt state, which the exception held, is gone.
+    raise diagnose.explain(arm, store, failure)
   finally:
     store.close()
 
@@ -92,50 +103,46 @@ class _Turns:
 
   def __init__(self, arm: Arm, store: store_lib.Store):
     self._arm, self._store = arm, store
-    stage, config = arm.stage, arm.stage.config
-    self._program = stage.program
-    self._total = stage.timeline.steps
-    self._log_every = stage.steps_of(config.log_every, "log_every")
-    self._save_every = stage.steps_of(config.save_every, "save_every")
-    self._evaluate_every = stage.steps_of(
-      config.evaluate_every, "evaluate_every"
-    )
+    self._program = arm.stage.program
+    self._pace = pace_lib.Pace.of(arm.stage)
+    # The last step by which all that was read was finite.
+    self._well = 0
     self._pending: tuple[int, Any] | None = None
     self._scores: dict[str, float] = {}
 
   def run(self) -> Ended:
     """All turns."""
-    arm, program = self._arm, self._program
+    arm, program, pace = self._arm, self._program, self._pace
     restored = self._store.latest(program.abstract, program.shardings)
     whole = restored[0] if restored else arm.begin()
     step = int(restored[1]["step"]) if restored else 0
-    self._resumed_at = step if restored else None
+    self._resumed_at, self._well = step if restored else None, step
     self._writer = writers.JsonLines(
       arm.folder / "metrics.jsonl", resume_from=step if restored else None
     )
     if restored:
-      arm.progress.line(f"{self._name()}: resumed at step {step}")
+      arm.progress.line(f"{arm.title}: resumed at step {step}")
     arm.progress.skip(step)
     state, sums = program.enter(whole), program.zeros()
     stream = arm.feed.steps(arm.seed, step)
     try:
       while True:
-        if self._due(step, self._evaluate_every):
+        if pace.evaluates(step):
           # Training that came apart is told by its loss, not by the metrics.
           self._settle()
           self._means(step, sums)
           self._evaluate(program.leave(state), step)
-        stopping = arm.stop_requested() and step < self._total
-        if self._saves(step) or stopping:
+        stopping = arm.stop_requested() and step < pace.total
+        if pace.saves(step) or stopping:
           sums = self._log(step, sums)
           self._settle()
           self._save(program.leave(state), step)
         if stopping:
           self._store.wait()
           raise Stopped(step)
-        if step >= self._total:
+        if step >= pace.total:
           break
-        count = self._block(step)
+        count = pace.block(step)
         batches = stream.next(count)
         scalars = arm.stage.scalars(arm.seed, arm.learning_rate, step, count)
         state, sums = program.run(
@@ -143,34 +150,11 @@ class _Turns:
         )
         step += count
         arm.progress.advance(count)
-        if step % self._log_every == 0:
+        if pace.logs(step):
           sums = self._log(step, sums)
     finally:
       stream.close()
     return self._end(program.leave(state), step)
-
-  def _name(self) -> str:
-    arm = self._arm
-    return f"{arm.stage.name}, seed {arm.seed}, rate {arm.learning_rate:g}"
-
-  def _due(self, step: int, every: int) -> bool:
-    return step > 0 and (step % every == 0 or step == self._total)
-
-  def _saves(self, step: int) -> bool:
-    if step == 0:
-      return self._total == 0
-    best = self._arm.stage.config.use == "best"
-    return self._due(step, self._save_every) or (
-      best and self._due(step, self._evaluate_every)
-    )
-
-  def _block(self, step: int) -> int:
-    """Steps until something is due, if a whole dispatch fits before it."""
-    count = self._arm.stage.config.steps_per_dispatch
-    ends = [self._total - step]
-    for every in (self._log_every, self._save_every, self._evaluate_every):
-      ends.append(every - step % every)
-    return count if count <= min(ends) else 1
 
   def _log(self, step: int, sums: Any) -> Any:
     """Keeps the sums for the next log and starts new ones.
@@ -196,22 +180,11 @@ class _Turns:
     """The sums as means, on the host; {} where nothing was added.
 
     Raises:
-      UserError: the loss or the gradient is not finite.
+      NotFinite: the loss or the gradient is not finite.
     """
-    means = jax.device_get(self._program.leave(sums))
-    values = {
-      name: float(mean.total / mean.count)
-      for name, mean in means.items()
-      if mean.count
-    }
-    # A gradient that is not finite spoils the parameters that the next loss
-    # is made of, and these must not be saved.
-    for name, what in (("loss", "loss"), ("gradient_norm", "gradient's norm")):
-      if name in values and not math.isfinite(values[name]):
-        raise errors.UserError(
-          f"{self._name()}: the {what} is {values[name]} by step {step}; lower"
-          " learning_rate, or set clip"
-        )
+    values = diagnose.means_of(self._program.leave(sums))
+    diagnose.check(values, self._well, step)
+    self._well = step
     return values
 
   def _evaluate(self, state: Any, step: int) -> None:
@@ -221,7 +194,7 @@ class _Turns:
     try:
       self._scores = self._arm.evaluate(variables)
     except errors.UserError as e:
-      raise errors.UserError(f"{self._name()}, step {step}: {e}") from e
+      raise errors.UserError(f"{self._arm.title}, step {step}: {e}") from e
     # The line of a checkpoint's own step was written before the checkpoint.
     if step != self._resumed_at:
       self._writer.write("validation", step, self._scores)
@@ -235,7 +208,8 @@ class _Turns:
     return None if value is None else self._arm.sign * value
 
   def _save(self, state: Any, step: int) -> None:
-    due = self._due(step, self._evaluate_every)
+    diagnose.check_state(state, step)
+    due = self._pace.evaluates(step)
     self._store.save(
       state,
       step=step,
