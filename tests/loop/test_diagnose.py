@@ -18,10 +18,12 @@ from tsjax.distill import teachers as teachers_lib
 from tsjax.loop import arm as arm_lib
 from tsjax.loop import build, diagnose
 from tsjax.loop import feed as feed_lib
+from tsjax.loop import programs
 from tsjax.report import progress
 from tsjax.tasks import classification
 
 SIZE, BATCH = 64, 16
+PROGRAMS = programs.Programs()
 
 
 class Block(nn.Module):
@@ -156,7 +158,7 @@ def make(tmp_path):
       **options,
     )
     c.order = ("teacher", "student")
-    parts = build.build(checked.check(c))
+    parts = build.build(checked.check(c), programs=PROGRAMS)
     stage, whole = parts.stages["student"], parts.splits["train"]
     teacher_variables = parts.stages["teacher"].program.init(0)
     variables = teacher(teacher_variables.variables("teacher"))
