@@ -10,159 +10,20 @@ from etils import epath
 import numpy as np
 import pytest
 
+from tests.report import samples
 from tsjax.core import errors
-from tsjax.evaluate import classification
 from tsjax.report import page
-
-CLASSES = [str(k) for k in range(10)]
-SEEDS = [0, 1, 2]
-
-
-def _metric(values):
-  return {
-    "mean": float(np.mean(values)),
-    "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-    "values": [float(v) for v in values],
-  }
-
-
-def _stage(trains, sharpness, *, seeds, teachers=(), parameters, **changes):
-  """A stage whose logits are right more often where `sharpness` is larger."""
-  random = np.random.default_rng([parameters, round(100 * sharpness)])
-  labels = random.integers(0, 10, 360)
-  truth = np.eye(10)[labels]
-  # 8 looks like 1, 3 and 9.
-  truth[labels == 8, 1] += 0.5
-  truth[labels == 8, 3] += 0.35
-  truth[labels == 3, 9] += 0.4
-  results, counts = [], 0
-  for _ in seeds:
-    logits = sharpness * truth + random.normal(size=(360, 10))
-    reference = 6 * truth + random.normal(size=(360, 10))
-    results.append(
-      classification.metrics(logits, labels, reference=reference)
-      | {"examples_per_second": 4e9 / parameters * random.uniform(0.95, 1.05)}
-    )
-    counts = counts + classification.confusion(labels, logits.argmax(-1), 10)
-  step = np.arange(20, 620, 20)
-  every = np.arange(100, 700, 100)
-  alpha = np.linspace(-1, 0.25, 26)
-  test = {m: _metric([r[m] for r in results]) for m in results[0]}
-  stage = {
-    "trains": trains,
-    "model": {"kind": "mlp", "parameters": parameters, "bytes": 4 * parameters},
-    "steps": 600,
-    "seconds": parameters / 4e3,
-    "teachers": list(teachers),
-    "labels": 0.1,
-    "test": test,
-    "validation": {"f1": test["f1"], "cross_entropy": test["cross_entropy"]},
-    "per_class": {
-      name: values.tolist()
-      for name, values in classification.per_class(counts).items()
-    },
-    "confusion": counts.tolist(),
-    "chosen": [
-      {
-        "seed": seed,
-        "arm": {"learning_rate": 0.003},
-        "validation": {"0.001": 0.9, "0.003": 0.92},
-      }
-      for seed in seeds
-    ],
-    "curves": [
-      {
-        "seed": seed,
-        "train": {
-          "step": step.tolist(),
-          "loss": (
-            2.4 * np.exp(-step / 110)
-            + 0.3 / sharpness
-            + random.normal(size=30) * 0.03
-          ).tolist(),
-        },
-        "validation": {
-          "step": every.tolist(),
-          "f1": (
-            result["f1"] * (1 - 0.7 * np.exp(-every / 90))
-            + random.normal(size=6) * 0.006
-          ).tolist(),
-        },
-      }
-      for seed, result in zip(seeds, results, strict=True)
-    ],
-    "line": {
-      "alpha": alpha.tolist(),
-      "loss": [
-        (
-          0.2
-          + 2.2 * alpha**2
-          + random.uniform(0.3, 0.6) * np.exp(-(((alpha + 0.7) / 0.15) ** 2))
-        ).tolist()
-        for _ in seeds
-      ],
-    },
-    "transfer": None,
-  }
-  return stage | changes
-
-
-def make_results(seeds=tuple(SEEDS)):
-  """A run of teacher, control and student as `docs/design.md` describes it."""
-  leaves = [
-    {
-      "path": f"params/layer_{k}/{part}",
-      "source": f"params/layer_{k}/{part}" if k < 2 else "",
-      "kind": "sliced" if k < 2 else "missing",
-      "parameters": count,
-      "note": "",
-    }
-    for k, counts in enumerate(((2048, 32), (1024, 32), (320, 10)))
-    for part, count in zip(("kernel", "bias"), counts, strict=True)
-  ]
-  return {
-    "format": 1,
-    "name": "digits",
-    "command": "python -m tsjax.main --config=configs/digits.py --seeds=0,1,2",
-    "seeds": list(seeds),
-    "seconds": 93.7,
-    "device": "1 × cpu",
-    "date": "2024-05-06",
-    "versions": {"jax": "0.10.2", "flax": "0.12.8", "numpy": "2.4.6"},
-    "classes": CLASSES,
-    "stages": {
-      "teacher": _stage(
-        "large", 6.2, seeds=seeds, parameters=150218, labels=1.0
-      ),
-      "alone": _stage("small", 3.2, seeds=seeds, parameters=3466),
-      "student": _stage(
-        "small",
-        3.9,
-        seeds=seeds,
-        parameters=3466,
-        teachers=["large"],
-        transfer={
-          "exact": 0,
-          "sliced": 3136,
-          "unlike": 0,
-          "missing": 330,
-          "parameters": 3466,
-          "leaves": leaves,
-        },
-      ),
-    },
-  }
 
 
 @pytest.fixture(name="results", scope="module")
 def _results():
-  return make_results()
+  return samples.make_results()
 
 
 class _Reader(html.parser.HTMLParser):
   """Collects texts, headings and tags; fails where tags do not nest."""
 
-  VOID = frozenset({"meta", "br"})
+  VOID = frozenset({"meta", "br", "img"})
 
   def __init__(self):
     super().__init__(convert_charrefs=True)
@@ -211,10 +72,14 @@ def test_writes_a_page_and_its_data(results, tmp_path):
 
 def test_needs_no_other_file_script_or_network(results):
   reader = _read(results)
-  assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
+  assert not {"script", "link", "iframe", "object"} & set(reader.tags)
   loads = [v for k, v in reader.attributes if k in ("src", "href")]
-  assert loads == ["results.json"]
+  pictures = set(results["pictures"].values())
+  assert {v for v in loads if v not in pictures} == {"results.json"}
+  assert pictures <= set(loads)
   text = page.render(results)
+  for picture in pictures:
+    text = text.replace(picture, "")
   assert "http" not in text.replace("http-equiv", "")
   assert "url(" not in text and "@import" not in text
 
@@ -291,11 +156,20 @@ def test_hostile_names_stay_text(results, tmp_path, hostile):
     stage["chosen"][0]["validation"] = {hostile: 0.5}
     stage["test"][hostile] = stage["test"]["f1"]
     stage["validation"][hostile] = stage["test"]["f1"]
+    stage["score"] = hostile
+    stage["groups"] = {hostile: samples.groups()["writer 1"]}
+    for key in ("similarity", "disagreements"):
+      if stage[key]:
+        stage[key]["with"] = hostile
+    if stage["similarity"]:
+      stage["similarity"]["rows"][0] = hostile
+      stage["similarity"]["columns"][0] = hostile
     if stage["transfer"]:
       stage["transfer"]["leaves"][0] = {"path": hostile, hostile: hostile}
-  results["classes"] = [hostile + c for c in CLASSES]
+  results["classes"] = [hostile + c for c in samples.CLASSES]
   results["versions"] = {hostile: hostile}
-  for key in ("name", "command", "device", "date"):
+  results["pictures"] = {"0": hostile, "10": hostile + "data:image/png;base64,"}
+  for key in ("name", "command", "device", "date", "loss"):
     results[key] = hostile
   reader = _read(results)
   assert not {"script", "img"} & set(reader.tags)
@@ -321,7 +195,7 @@ def _without(results, *path):
 @pytest.mark.parametrize(
   "key",
   ["name", "command", "seeds", "seconds", "device", "date", "versions"]
-  + ["classes", "stages"],
+  + ["classes", "stages", "pictures", "loss", "reference"],
 )
 def test_works_without_a_part_of_the_run(results, key):
   assert _text(_without(results, key))
@@ -339,6 +213,14 @@ def test_works_without_a_part_of_the_run(results, key):
     "line",
     "transfer",
     "trains",
+    "score",
+    "lower_is_better",
+    "reliability",
+    "speed",
+    "groups",
+    "targets",
+    "similarity",
+    "disagreements",
   ],
 )
 def test_works_without_a_part_of_the_stages(results, key, missing):
@@ -359,8 +241,128 @@ def test_sections_without_content_are_left_out(results):
     assert heading not in text
 
 
+def _section(text, heading, following):
+  """The text of one section."""
+  assert heading in text and following in text, (heading, following)
+  return text[text.index(heading) : text.index(following)]
+
+
+def test_reliability_tells_counts_and_who_claims_too_much(results):
+  text = _section(_text(results), "Reliability", "Similarity of layers")
+  for stage in results["stages"].values():
+    bins = stage["reliability"]
+    count = np.array(bins["count"])
+    for value in count[count > 0]:
+      assert str(value) in text
+    sure = count @ bins["confidence"] / count.sum()
+    right = count @ bins["accuracy"] / count.sum()
+    assert f"On average {100 * sure:.1f} % sure and {100 * right:.1f} %" in text
+    assert f"points too {'much' if sure > right else 'little'}" in text
+
+
+def test_similarity_names_what_is_most_alike(results):
+  text = _section(_text(results), "Similarity of layers", "Where student")
+  # The ending that all taps share is left out, the other names stay.
+  assert "Most alike are stem and stem (96)" in text
+  assert "360 test examples, with seed 0" in text
+  for value in (96, 64, 43, 29):
+    assert str(value) in text
+
+
+def test_large_similarities_are_shown_in_part(results):
+  results = copy.deepcopy(results)
+  found = results["stages"]["student"]["similarity"]
+  found["rows"] = [f"block_{k}/output" for k in range(100)]
+  found["cka"] = np.eye(100, 4).tolist()
+  text = _text(results)
+  assert "Shown are 20 of 100 rows and 4 of 4 columns" in text
+  assert "block_0" in text and "block_99" in text
+  found["cka"] = [[None] * 4] * 100
+  assert "No layer says more" in _text(results)
+  found["cka"] = [[0.5]]
+  assert "Similarity of layers" not in _text(results)
+
+
+def test_disagreements_have_pictures_classes_and_confidences(results):
+  reader = _read(results)
+  images = [v for k, v in reader.attributes if k == "src"]
+  assert images == list(results["pictures"].values())
+  alts = [v for k, v in reader.attributes if k == "alt"]
+  assert alts == [f"Test example {k}, which is 8" for k in (0, 10, 20)]
+  text = _section(_text(results), "Where student", "From start to end")
+  assert "disagree on 33 of 360 test examples with seed 0" in text
+  assert "Shown are 4." in text
+  assert "teacher was right, student wrong" in text
+  assert "student was right, teacher wrong" in text
+  assert "teacher8 · 64 %student3 · 91 %" in text.replace(" 8 row", "")
+  assert "row 30" in text  # Of which there is no picture.
+
+
+def test_costs_are_told_with_their_machine(results):
+  text = _section(_text(results), "What it costs", "Learning curves")
+  assert "Latency and F1" in text and "Size and F1" in text
+  assert results["device"] in text and "95th percentile" in text
+  table = _section(_text(results), "latency, ms", "All metrics")
+  # 10 ns for each of 150,218 parameters, and twice as long in the tail.
+  assert "1.50 · 3.00" in table and "26,628" in table
+
+
+def test_costs_that_are_all_alike_are_no_figure(results):
+  results = copy.deepcopy(results)
+  for stage in results["stages"].values():
+    stage["model"]["parameters"] = 7
+    stage["speed"] = None
+  assert "What it costs" not in _text(results)
+
+
+def test_groups_are_compared_and_their_confusion_folded(results):
+  results = copy.deepcopy(results)
+  for k, stage in enumerate(results["stages"].values()):
+    stage["groups"] = samples.groups(1 - 0.1 * k)
+  text = _section(_text(results), "Groups", "Reliability")
+  assert "lowest is 56.0 %, of student on group writer 2" in text
+  assert "All groups in numbers" in text and "Confusion of each group" in text
+  for value in ("writer 1", "95.0", "70.0", "300"):
+    assert value in text
+
+
+def test_numbers_have_a_page_without_classes():
+  results = samples.make_regression()
+  text = _text(results)
+  for heading in ("Predictions and targets", "Similarity of layers", "Stages"):
+    assert heading in text
+  for absent in ("accuracy", "F1", "Confusion", "Reliability", "%, by"):
+    assert absent not in text, absent
+  # 1.02 and 4.08 are the means over seeds; less is better.
+  assert (
+    "The teacher lowered mean squared error by 3.06: student reached 1.02 with"
+    " it, alone 4.08 without."
+  ) in text
+  assert "of the 3.83 between it and the control" in text
+  assert "made up 80 %" in text and "ahead on 3 of 3" in text
+  assert "farther left is better" in text and "lower left" in text
+  assert "within" in _section(text, "Predictions and", "Similarity of layers")
+
+
+def test_labels_have_a_page_without_confusion():
+  text = _text(samples.make_labels())
+  for told in ("points of F1", "subset accuracy, %", "Hamming loss, %"):
+    assert told in text
+  assert "Confusion" not in text and "Reliability" not in text
+  assert "F1 by class" in text
+
+
+def test_many_stages_are_told_in_a_table_and_folds():
+  results = samples.make_many(31)
+  text = _text(results)
+  assert "Of 15 stages that learnt from a teacher" in text
+  assert "Each comparison in words" in text
+  assert "22 more" in text  # Of 31 confusions, 9 stand open.
+  assert len(page.render(results)) < 3_000_000
+
+
 def test_one_stage_of_one_seed():
-  results = make_results(seeds=(7,))
+  results = samples.make_results(seeds=(7,))
   results["stages"] = {"teacher": results["stages"]["teacher"]}
   text = _text(results)
   assert "no stage here learnt from a teacher" in text

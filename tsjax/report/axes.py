@@ -9,7 +9,7 @@ import numpy as np
 from tsjax.report import markup
 
 _tag = markup.tag
-_STEPS = (1, 2, 5, 10)
+_STEPS = (1, 2, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Axis:
     return float(self.start + share * (self.stop - self.start))
 
   def ticks(self, count: int = 5) -> list[float]:
-    """Round values within the axis, about `count` of them."""
+    """Round values within the axis, from `count` - 1 to twice as many."""
     if self.log:
       ticks = [
         factor * 10.0**power
@@ -42,9 +42,9 @@ class Axis:
       ]
       decades = [t for t in ticks if f"{t:e}".startswith("1.0")]
       return decades if len(decades) > 2 else ticks
-    raw = (self.high - self.low) / count
+    raw = (self.high - self.low) / max(count - 1, 1)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m for m in _STEPS if m * power >= raw * 0.999) * power
+    step = max(m for m in _STEPS if m * power <= raw * 1.001) * power
     first = math.ceil(self.low / step - 1e-9)
     last = math.floor(self.high / step + 1e-9)
     digits = max(0, 1 - math.floor(math.log10(step)))

@@ -15,6 +15,23 @@ def confusion(
   stages: Stages, classes: Sequence[str], seeds: int
 ) -> list[markup.Markup]:
   """Who is taken for whom."""
+  panels = confusion_panels(stages, classes)
+  if not panels:
+    return []
+  summed = f", summed over {seeds} seeds" if seeds > 1 else ""
+  return layout.section(
+    "Confusion",
+    f"Counts of test examples{summed}: a row is what they are, a column what"
+    " they were taken for. The diagonal is right; the stronger a colour"
+    " off it, the larger the share of its row, on one scale for all stages.",
+    layout.panels(panels),
+  )
+
+
+def confusion_panels(
+  stages: Stages, classes: Sequence[str]
+) -> list[markup.Markup]:
+  """A matrix for each entry that has a `confusion`, on one scale of colours."""
   found = {
     name: np.asarray(stage["confusion"])
     for name, stage in stages.items()
@@ -55,16 +72,7 @@ def confusion(
         _mistakes(counts, names) + part,
       )
     )
-  if not panels:
-    return []
-  summed = f", summed over {seeds} seeds" if seeds > 1 else ""
-  return layout.section(
-    "Confusion",
-    f"Counts of test examples{summed}: a row is what they are, a column what"
-    " they were taken for. The diagonal is right; the stronger a colour"
-    " off it, the larger the share of its row, on one scale for all stages.",
-    layout.panels(panels),
-  )
+  return panels
 
 
 def scores(stages: Stages, classes: Sequence[str]) -> list[markup.Markup]:

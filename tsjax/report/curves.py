@@ -24,12 +24,16 @@ def learning(stages: Stages) -> list[markup.Markup]:
         figures.lines(
           series,
           x_title="step",
-          y_title=words.title(metric) + (", %" if share else ""),
+          y_title=words.column(metric),
           within=(0, 100) if share else None,
           named=True,
         ),
         "On examples that no stage trains on. See who learns faster, who ends"
-        " higher, and whether a curve was still rising when it ended.",
+        + (
+          " lower, and whether a curve was still falling when it ended."
+          if words.lower(stages, metric)
+          else " higher, and whether a curve was still rising when it ended."
+        ),
       )
     )
   for series in _series(stages, "train", "loss"):
@@ -53,8 +57,13 @@ def learning(stages: Stages) -> list[markup.Markup]:
   )
 
 
-def line(stages: Stages) -> list[markup.Markup]:
-  """The loss along the straight line from start to end of training."""
+def line(stages: Stages, loss: str = "loss") -> list[markup.Markup]:
+  """The loss along the straight line from start to end of training.
+
+  Args:
+    stages: of results.json.
+    loss: the metric that is the task's loss.
+  """
   panels = []
   for k, (name, stage) in enumerate(stages.items()):
     found = stage.get("line") or {}
@@ -69,7 +78,7 @@ def line(stages: Stages) -> list[markup.Markup]:
           figures.lines(
             [series],
             x_title="alpha (0: end of training, −1: start)",
-            y_title="loss",
+            y_title=words.title(loss),
             log=True,
           ),
           _barrier(series),
@@ -104,7 +113,7 @@ def _series(
 
 
 def _validation_metric(stages: Stages) -> str | None:
-  """F1, else accuracy, else whatever was measured first."""
+  """The metric that chose, else F1 or accuracy, else what came first."""
   found = [
     metric
     for stage in stages.values()
@@ -112,7 +121,8 @@ def _validation_metric(stages: Stages) -> str | None:
     for metric in run.get("validation") or ()
     if metric != "step"
   ]
-  preferred = [m for m in ("f1", "accuracy") if m in found]
+  chosen = [stage.get("score") for stage in stages.values()]
+  preferred = [m for m in (*chosen, *words.SCORES) if m in found]
   return next(iter(preferred + found), None)
 
 

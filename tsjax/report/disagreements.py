@@ -120,7 +120,7 @@ def _class(value: object, classes: Sequence[str]) -> str:
 def _sure(confidence: object) -> markup.Markup | str:
   if not words.finite(confidence):
     return ""
-  return _tag("small", f" {words.percent(confidence, 0)} %")
+  return _tag("small", f" · {words.percent(confidence, 0)} %")
 
 
 def _caption(name: str, other: str, found: Mapping[str, Any]) -> str:

@@ -108,10 +108,10 @@ def _caption(
       f" model has {ratio} times the parameters of the smallest; upright lines"
       " are the standard deviation over seeds."
     )
-  on = f" ({device})" if device else ""
+  on = f" ({device}):" if device else ""
   return (
     f"The best place is {best} left: fast and good. The mark is the median of"
     " a batch of one, its line reaches to the 95th percentile; the slowest"
-    f" takes {ratio} times as long as the fastest. Measured on the machine that"
-    f" evaluated{on}, once for each model: another machine has other times."
+    f" takes {ratio} times as long as the fastest. Measured once for each model"
+    f" on the machine that evaluated{on or ':'} another one has other times."
   )

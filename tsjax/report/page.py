@@ -10,7 +10,19 @@ from etils import epath
 import numpy as np
 
 from tsjax.core import errors
-from tsjax.report import classes, curves, markup, sections, style
+from tsjax.report import (
+  calibration,
+  classes,
+  curves,
+  disagreements,
+  effort,
+  groups,
+  likeness,
+  markup,
+  sections,
+  style,
+  targets,
+)
 
 FORMAT = 1
 _tag = markup.tag
@@ -69,24 +81,31 @@ def render(results: Mapping[str, Any]) -> markup.Markup:
   """
   stages = results.get("stages") or {}
   names = results.get("classes") or ()
+  seeds = len(results.get("seeds") or ())
   body = [
     sections.top(results),
     sections.stage_table(stages),
+    effort.section(stages, results.get("device")),
     curves.learning(stages),
     classes.scores(stages, names),
-    classes.confusion(stages, names, len(results.get("seeds") or ())),
-    curves.line(stages),
+    classes.confusion(stages, names, seeds),
+    groups.section(stages, names, seeds),
+    targets.section(stages),
+    calibration.section(stages, seeds),
+    likeness.section(stages),
+    disagreements.section(results),
+    curves.line(stages, str(results.get("loss") or "loss")),
     sections.transfer(stages),
     sections.making(results),
   ]
   head = [
     _tag("meta", charset="utf-8"),
-    # Should anything hostile ever pass the escaping, it may load and run
-    # nothing.
+    # Should anything hostile ever pass the escaping, it may run nothing, and
+    # load nothing but what the page itself holds.
     _tag(
       "meta",
       http_equiv="Content-Security-Policy",
-      content="default-src 'none'; style-src 'unsafe-inline'",
+      content="default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     ),
     _tag(
       "meta", name="viewport", content="width=device-width, initial-scale=1"

@@ -146,10 +146,11 @@ def _names(
       limit = found[k + 1][0] - 14 if k + 1 < len(found) else _BOTTOM - 4
       found[k][0] = min(found[k][0], limit)
     for y, x, p in found:
+      # Above the line that reaches to the tail.
       parts.append(
         axes.label(
-          x + (10 if right else -10),
-          y + 4,
+          x + (6 if right else -6),
+          y - 7,
           axes.short(p.name, 18),
           "start" if right else "end",
           class_="ink",

@@ -23,13 +23,15 @@ def top(results: Mapping[str, Any]) -> list[markup.Markup]:
       found = (stage.get(split) or {}).get(metric) or {}
       values = found.get("values") or ()
       rows.append(figures.Values(name, k, values, found.get("mean")))
+    side = "left" if words.lower(stages, metric) else "right"
     chart = layout.figure(
       f"{words.title(metric)} on {split}",
       figures.scores(rows, metric),
-      "Each tick is one seed, the mark is their mean; farther right is"
+      f"Each tick is one seed, the mark is their mean; farther {side} is"
       " better. Where the ticks of two stages mix, seeds alone could explain"
       " the difference. The axis need not start at 0.",
     )
+  details = _tag("div", verdict.details(stages))
   return [
     _tag(
       "header",
@@ -42,7 +44,7 @@ def top(results: Mapping[str, Any]) -> list[markup.Markup]:
       ),
       _tag("h1", verdict.headline(stages)),
     ),
-    _tag("div", _tag("div", verdict.details(stages)), chart, class_="hero"),
+    _tag("div", details, chart, class_="hero"),
   ]
 
 
@@ -53,9 +55,7 @@ def stage_table(stages: Stages) -> list[markup.Markup]:
   return layout.section(
     "Stages",
     "Metrics are of the test split, as mean ± standard deviation over seeds."
-    " Agreement is the share of examples on which a model predicts what the"
-    " reference model predicts; the calibration error is how far its"
-    " confidence is from its accuracy, so lower is better.",
+    + tables.explained(stages),
     tables.stages(stages),
     tables.all_metrics(stages),
     tables.chosen(stages),

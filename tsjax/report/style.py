@@ -68,6 +68,22 @@ svg .count{{font-size:11px}}
 .thin{{stroke-width:1;opacity:.45}} .thick{{stroke-width:2.4}}
 .cells{{fill:var(--grid);fill-opacity:.45}}
 .right{{fill:var(--right)}} .wrong{{fill:var(--wrong)}} .bar{{fill:var(--c)}}
+.pale{{fill-opacity:.22}} .dot{{fill:var(--c);fill-opacity:.5}}
+.framed{{fill:none;stroke:var(--ink);stroke-width:1.5}}
+h4{{font-size:.88rem;font-weight:600;margin:1em 0 .5em;overflow-wrap:anywhere}}
+.wide{{margin:1.1em 0}}
+.cards{{display:grid;gap:10px 18px;list-style:none;margin:0;padding:0;
+  grid-template-columns:repeat(auto-fill,minmax(min(100%,200px),1fr))}}
+.cards li{{display:flex;gap:10px;align-items:flex-start;min-width:0}}
+.cards img{{flex:none;width:64px;height:64px;object-fit:contain;
+  image-rendering:pixelated;background:#000;border:1px solid var(--rule);
+  border-radius:4px}}
+.cards div{{min-width:0}} .cards p{{margin:0;font-size:.85rem;line-height:1.35}}
+.cards dl{{display:block;margin:.15em 0 0;font-size:.8rem;line-height:1.4}}
+.cards dt,.cards dd{{display:inline;padding:0;font-size:1em}}
+.cards dt::after{{content:": "}} .cards small{{color:var(--soft)}}
+.cards .hit dd::before{{content:"✓ ";color:var(--right)}}
+.cards .miss dd::before{{content:"✗ ";color:var(--wrong)}}
 .legend{{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;padding:0;
   margin:.8em 0 0;font-size:.9rem}}
 .legend li{{overflow-wrap:anywhere}}

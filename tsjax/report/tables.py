@@ -10,6 +10,31 @@ Stages = Mapping[str, Any]
 _SHADES = {"exact": 0, "sliced": 2, "unlike": 1, "missing": 5}
 
 
+# What a metric of the table means, where its name does not say.
+_EXPLAINED = {
+  "agreement": "Agreement is the share of examples on which a model predicts"
+  " what the reference model predicts.",
+  "calibration_error": "The calibration error is how far a model's confidence"
+  " is from its accuracy, so lower is better.",
+  "reference_error": "The difference to the reference is the mean distance of"
+  " a model's predictions from those of the reference model.",
+  "accuracy_worst_group": "The worst group is that of the examples' groups"
+  " with the lowest accuracy.",
+}
+_FAMILIAR = (
+  "accuracy",
+  "f1",
+  "subset_accuracy",
+  "mean_average_precision",
+  "agreement",
+  "calibration_error",
+  "reference_error",
+  "accuracy_worst_group",
+)
+# Columns of metrics; all of them are in the table below it.
+_METRICS = 6
+
+
 def stages(stages: Stages) -> markup.Markup:
   """A row for each stage: the model, the effort and the main metrics."""
   columns = [
@@ -17,11 +42,12 @@ def stages(stages: Stages) -> markup.Markup:
     ("size", lambda s: words.size(_model(s, "bytes"))),
     ("steps", lambda s: words.whole(s.get("steps"))),
     ("labels", lambda s: _with_unit(words.percent(s.get("labels"), 0), " %")),
-    ("accuracy, %", lambda s: _measured(s, "accuracy")),
-    ("F1, %", lambda s: _measured(s, "f1")),
-    ("agreement, %", lambda s: _measured(s, "agreement")),
-    ("calibration error, %", lambda s: _measured(s, "calibration_error")),
-    ("examples/s", lambda s: _measured(s, "examples_per_second")),
+    *(
+      (words.column(m), lambda s, m=m: _measured(s, m))
+      for m in _main_metrics(stages)
+    ),
+    ("latency, ms", _latency),
+    ("examples/s", _rate),
     ("time", lambda s: words.duration(s.get("seconds"))),
   ]
   rows = [
@@ -40,6 +66,32 @@ def stages(stages: Stages) -> markup.Markup:
     rows,
     kept,
   )
+
+
+def explained(stages: Stages) -> str:
+  """What the columns of `stages` mean, where their titles do not say."""
+  told = [_EXPLAINED[m] for m in _main_metrics(stages) if m in _EXPLAINED]
+  if any(_latency(stage) != words.NOTHING for stage in stages.values()):
+    told.append(
+      "Latency is the median of a batch of one and, behind the dot, the 95th"
+      " percentile; it and examples/s are of the machine that evaluated."
+    )
+  return "".join(f" {sentence}" for sentence in told)
+
+
+def _main_metrics(stages: Stages) -> list[str]:
+  """The metrics that the stages chose by, then those that say most."""
+  found = dict.fromkeys(
+    metric
+    for stage in stages.values()
+    for metric, value in (stage.get("test") or {}).items()
+    if metric != "examples_per_second" and value
+  )
+  chosen = [stage.get("score") for stage in stages.values()]
+  named = [*(m for m in chosen if m not in _FAMILIAR), *_FAMILIAR]
+  if "accuracy" not in found:
+    named += found
+  return [m for m in dict.fromkeys(named) if m in found][:_METRICS]
 
 
 def all_metrics(stages: Stages) -> markup.Markup:
@@ -184,13 +236,32 @@ def _name(number: int, name: str, stage: Mapping[str, Any]) -> markup.Markup:
 def _measured(stage: Mapping[str, Any], metric: str) -> markup.Markup | str:
   """ "94.3 ± 0.6", the spread only where there are seeds to spread."""
   found = (stage.get("test") or {}).get(metric) or {}
-  show = words.percent if metric in words.SHARES else words.whole
   if not words.finite(found.get("mean")):
     return words.NOTHING
-  value = show(found["mean"])
+  value = words.measured(found["mean"], metric)
   if len(found.get("values") or ()) < 2 or not words.finite(found.get("std")):
     return value
-  return markup.join(value, _tag("small", f" ± {show(found['std'])}"))
+  spread = words.measured(found["std"], metric)
+  return markup.join(value, _tag("small", f" ± {spread}"))
+
+
+def _latency(stage: Mapping[str, Any]) -> markup.Markup | str:
+  found = (stage.get("speed") or {}).get("latency") or {}
+  median, p95 = found.get("median"), found.get("p95")
+  if not words.finite(median):
+    return words.NOTHING
+  tail = f"{words.significant(1e3 * p95)}" if words.finite(p95) else ""
+  return markup.join(
+    words.significant(1e3 * median),
+    _tag("small", f" · {tail}") if tail else "",
+  )
+
+
+def _rate(stage: Mapping[str, Any]) -> markup.Markup | str:
+  speed = stage.get("speed") or {}
+  if words.finite(speed.get("examples_per_second")):
+    return words.whole(speed["examples_per_second"])
+  return _measured(stage, "examples_per_second")
 
 
 def _model(stage: Mapping[str, Any], field: str) -> Any:

@@ -17,6 +17,8 @@ TITLES = {
   "f2": "F2",
   "precision": "precision",
   "recall": "recall",
+  "f_beta": "F-beta",
+  "accuracy_worst_group": "accuracy of the worst group",
   "f1_micro": "F1, micro",
   "precision_micro": "precision, micro",
   "recall_micro": "recall, micro",
@@ -28,6 +30,8 @@ TITLES = {
   "hamming_loss": "Hamming loss",
   "matthews": "Matthews correlation",
   "pearson": "Pearson correlation",
+  "spearman": "Spearman correlation",
+  "reference_error": "difference to the reference",
   "r2": "R²",
 }
 # Shares of examples, which are told in percent; other metrics as they are.
@@ -36,6 +40,8 @@ SHARES = frozenset(
     "accuracy",
     "balanced_accuracy",
     "subset_accuracy",
+    "accuracy_worst_group",
+    "mean_average_precision",
     "f1",
     "f2",
     "f_beta",
