@@ -53,6 +53,7 @@ class Browser:
         "--disable-component-update",
         "--disable-sync",
         "--disable-quic",
+        "--hide-scrollbars",
         f"--user-data-dir={self._profile}",
         "--remote-debugging-pipe",
         "about:blank",
@@ -98,6 +99,16 @@ class Browser:
   def open(self, path, *, width, scheme, height=900):
     """Loads a file of this machine at a width and in a colour scheme."""
     self.events.clear()
+    self.resize(width, height)
+    self.send(
+      "Emulation.setEmulatedMedia",
+      features=[{"name": "prefers-color-scheme", "value": scheme}],
+    )
+    self.send("Page.navigate", url=pathlib.Path(path).absolute().as_uri())
+    self._until(lambda e: e.get("method") == "Page.loadEventFired")
+
+  def resize(self, width, height):
+    """Sets the size of the window's content."""
     self.send(
       "Emulation.setDeviceMetricsOverride",
       width=width,
@@ -105,12 +116,6 @@ class Browser:
       deviceScaleFactor=1,
       mobile=width < 600,
     )
-    self.send(
-      "Emulation.setEmulatedMedia",
-      features=[{"name": "prefers-color-scheme", "value": scheme}],
-    )
-    self.send("Page.navigate", url=pathlib.Path(path).absolute().as_uri())
-    self._until(lambda e: e.get("method") == "Page.loadEventFired")
 
   def evaluate(self, script):
     """The value of a script, a promise waited for."""
@@ -132,12 +137,16 @@ class Browser:
     pathlib.Path(path).write_bytes(base64.b64decode(found["data"]))
 
   def requests(self):
-    """Addresses that were asked for since the page was opened."""
-    return [
+    """Addresses that were asked for since the page was opened.
+
+    What a page holds itself, its `data:`, is none.
+    """
+    asked = [
       e["params"]["request"]["url"]
       for e in self.events
       if e.get("method") == "Network.requestWillBeSent"
     ]
+    return [address for address in asked if not address.startswith("data:")]
 
   def complaints(self):
     """What the browser logged: blocked loads, errors."""

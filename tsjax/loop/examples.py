@@ -177,8 +177,9 @@ class Similarities:
     for batch in pipeline.eval_batches(
       self._split, experiment.run.data.eval_batch_size
     ):
-      for tap, value in jax.device_get(taps(variables, batch)).items():
-        found.setdefault(tap, []).append(value[batch["mask"]])
+      # One by one: `device_get` of a dict would lose the order of the taps.
+      for tap, value in taps(variables, batch).items():
+        found.setdefault(tap, []).append(np.asarray(value)[batch["mask"]])
     features = {tap: np.concatenate(parts) for tap, parts in found.items()}
     grams = {
       tap: similarity_lib.gram(x) if np.isfinite(x).all() else None

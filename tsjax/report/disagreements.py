@@ -31,10 +31,10 @@ def section(results: Mapping[str, Any]) -> list[markup.Markup]:
   return layout.section(
     "Where student and teacher disagree",
     "Test examples on which the two say different classes and one of them is"
-    " right, first those of which the less sure of both is surest. What only"
-    " the teacher gets right is left to learn; what only the student gets"
-    " right, it did not learn from the teacher. Where both seem to err on the"
-    " same kind of picture, look at its label.",
+    " right; those come first of which both are sure. What only the teacher"
+    " gets right is left to learn; what only the student gets right, it did"
+    " not learn from the teacher. Where neither answer convinces, look at the"
+    " label.",
     first,
     layout.folded(f"{len(rest)} more stages", markup.join(rest))
     if rest
@@ -93,7 +93,6 @@ def _card(
       "img",
       src=picture,
       alt=f"Test example {number}, which is {truth}",
-      loading="lazy",
     )
   said = [
     _tag(

@@ -152,7 +152,7 @@ def lines(
     log: whether y may be logarithmic.
     named: whether each curve has its stage's name at its end.
   """
-  left, right = 44, WIDTH - (84 if named else 10)
+  left, right = 44, WIDTH - (96 if named else 14)
   # The names at the ends of many curves need their lines.
   top, bottom = 22, max(208, 22 + 14 * len(series) if named else 0)
   x_axis = axes.over(
@@ -322,6 +322,6 @@ def _end_labels(means, x_axis, y_axis, right) -> list[markup.Markup]:
   for y, x, true_y, s in ends:
     parts.append(mark(s.stage, x, true_y, 3.5))
     parts.append(
-      axes.label(right + 9, y + 4, axes.short(s.name, 12), class_="ink")
+      axes.label(right + 9, y + 4, axes.short(s.name, 11), class_="ink")
     )
   return parts

@@ -87,7 +87,7 @@ def _figure(
   ]
   value, group, stage = min(told)
   return layout.figure(
-    f"{words.title(metric)} by group",
+    f"{words.heading(metric)} by group",
     figures.by_class(rows, [str(n) for n in names], words.title(metric)),
     "One mark for each stage, means over seeds. The lowest is"
     f" {words.percent(value)} %, of {stage} on group {group}; a long grey span"

@@ -125,7 +125,7 @@ class _Frame:
         0,
         y_title,
         "middle",
-        transform=f"translate(10 {middle:.1f}) rotate(-90)",
+        transform=f"translate(12 {middle:.1f}) rotate(-90)",
       ),
     ]
     for k, name in enumerate(self.rows):

@@ -1,6 +1,7 @@
 """What the page's sections are set from: figures, tables, legends."""
 
 from collections.abc import Sequence
+import re
 
 from tsjax.report import figures, markup
 
@@ -102,6 +103,12 @@ def table(
     role="region",
     aria_label=f"{title}, scrolls sideways",
   )
+
+
+def breakable(name: str) -> markup.Markup:
+  """A name that, where it is too long for a line, breaks between its words."""
+  parts = re.split(r"(?<=[_.=/-])(?=\w)", str(name))
+  return markup.Markup(_tag("wbr").join(map(markup.text, parts)))
 
 
 def folded(title: str, content: markup.Markup) -> markup.Markup:

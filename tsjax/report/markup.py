@@ -8,7 +8,7 @@ import re
 _FORBIDDEN = re.compile(
   "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
 )
-_HTML_VOID = frozenset({"meta", "br", "img"})
+_HTML_VOID = frozenset({"meta", "br", "img", "wbr"})
 _VOID = _HTML_VOID | {"circle", "line", "path", "rect", "polygon"}
 # In SVG a void element closes itself; in HTML it just has no end.
 _SELF_CLOSED = _VOID - _HTML_VOID

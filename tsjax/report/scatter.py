@@ -153,7 +153,7 @@ def _names(
           y - 7,
           axes.short(p.name, 18),
           "start" if right else "end",
-          class_="ink",
+          class_="ink halo",
         )
       )
   return parts

@@ -25,7 +25,7 @@ def top(results: Mapping[str, Any]) -> list[markup.Markup]:
       rows.append(figures.Values(name, k, values, found.get("mean")))
     side = "left" if words.lower(stages, metric) else "right"
     chart = layout.figure(
-      f"{words.title(metric)} on {split}",
+      f"{words.heading(metric)} on {split}",
       figures.scores(rows, metric),
       f"Each tick is one seed, the mark is their mean; farther {side} is"
       " better. Where the ticks of two stages mix, seeds alone could explain"

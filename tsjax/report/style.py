@@ -7,11 +7,13 @@ with any common colour blindness tell apart; the dark theme lightens them.
 _LIGHT = """
 --paper:#fdfdfb;--panel:#fff;--ink:#1b1d21;--soft:#5b616b;--rule:#dfe1e4;
 --grid:#eceded;--right:#0072b2;--wrong:#d55e00;--note:#fff5e8;
+--hit:#0072b2;--miss:#d55e00;
 --c0:#0072b2;--c1:#d55e00;--c2:#008a65;--c3:#b0508c;--c4:#8f7000;--c5:#5f6875
 """
 _DARK = """
 --paper:#141619;--panel:#1b1e22;--ink:#e9eaec;--soft:#a2a9b3;--rule:#343940;
 --grid:#2a2e34;--right:#4aa8e0;--wrong:#ff8a4c;--note:#2c241a;
+--hit:#2a7cb5;--miss:#c4581a;
 --c0:#5ab4ec;--c1:#ff8a4c;--c2:#3ccb9d;--c3:#ea9acb;--c4:#e6c14a;--c5:#aab2bd
 """
 _STAGES = "".join(f".s{k}{{--c:var(--c{k})}}" for k in range(6))
@@ -57,6 +59,8 @@ svg{{display:block;width:100%;max-width:440px;height:auto;margin:0 auto;
 svg text{{fill:var(--soft)}}
 svg .ink{{fill:var(--ink)}} svg .number{{font-weight:600}}
 svg .count{{font-size:11px}}
+svg .halo{{paint-order:stroke;stroke:var(--panel);stroke-width:3px;
+  stroke-linejoin:round}}
 .plate{{fill:var(--panel)}}
 .grid line.grid,line.grid{{stroke:var(--grid)}}
 .tick{{stroke:var(--rule)}} .zero{{stroke:var(--soft)}}
@@ -67,7 +71,7 @@ svg .count{{font-size:11px}}
   stroke-linecap:round}}
 .thin{{stroke-width:1;opacity:.45}} .thick{{stroke-width:2.4}}
 .cells{{fill:var(--grid);fill-opacity:.45}}
-.right{{fill:var(--right)}} .wrong{{fill:var(--wrong)}} .bar{{fill:var(--c)}}
+.right{{fill:var(--hit)}} .wrong{{fill:var(--miss)}} .bar{{fill:var(--c)}}
 .pale{{fill-opacity:.22}} .dot{{fill:var(--c);fill-opacity:.5}}
 .framed{{fill:none;stroke:var(--ink);stroke-width:1.5}}
 h4{{font-size:.88rem;font-weight:600;margin:1em 0 .5em;overflow-wrap:anywhere}}

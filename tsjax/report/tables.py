@@ -230,7 +230,9 @@ def _name(number: int, name: str, stage: Mapping[str, Any]) -> markup.Markup:
     [f"{stage.get('trains') or ''}", f" ({kind})" if kind else ""],
     ", taught by " + " and ".join(map(str, teachers)) if teachers else "",
   ]
-  return markup.join(layout.key(number), name, _tag("small", *about))
+  return markup.join(
+    layout.key(number), layout.breakable(name), _tag("small", *about)
+  )
 
 
 def _measured(stage: Mapping[str, Any], metric: str) -> markup.Markup | str:
@@ -241,7 +243,7 @@ def _measured(stage: Mapping[str, Any], metric: str) -> markup.Markup | str:
   value = words.measured(found["mean"], metric)
   if len(found.get("values") or ()) < 2 or not words.finite(found.get("std")):
     return value
-  spread = words.measured(found["std"], metric)
+  spread = words.spread(found["std"], found["mean"], metric)
   return markup.join(value, _tag("small", f" ± {spread}"))
 
 

@@ -19,9 +19,9 @@ def headline(stages: Mapping[str, Any]) -> markup.Markup:
     clear = [c for c in compared if c.clear]
     better = sum(c.gain > 0 for c in clear)
     return markup.join(
-      f"Of {len(compared)} stages that learnt from a teacher, {better}"
-      f" clearly beat their control without one and {len(clear) - better}"
-      " clearly fell short of it."
+      f"Of {len(compared)} stages that learnt from a teacher,"
+      f" {better or 'none'} clearly beat their control without one and"
+      f" {len(clear) - better or 'none'} clearly fell short of it."
     )
   if not stages:
     return markup.text("This run has no finished stage.")
@@ -68,16 +68,17 @@ def _table(compared: Sequence[words.Comparison]) -> markup.Markup:
   """A row for each comparison, the largest gain first."""
   rows = [
     [
-      _tag("code", c.taught),
+      layout.breakable(c.taught),
       layout.Words(c.control),
       _signed(c),
-      _amount(c, c.spread) if c.spread is not None else words.NOTHING,
+      words.spread(c.spread, c.difference, c.metric),
       words.NOTHING if c.wins is None else f"{c.wins} of {c.seeds}",
       layout.Words("; ".join(c.unequal) or words.NOTHING),
     ]
     for c in sorted(compared, key=lambda c: -c.gain)
   ]
   metrics = list(dict.fromkeys(c.unit for c in compared))
+  kept = range(6 if any(c.unequal for c in compared) else 5)
   return layout.table(
     "Stages with a teacher beside their controls",
     [
@@ -89,6 +90,7 @@ def _table(compared: Sequence[words.Comparison]) -> markup.Markup:
       "what else differs",
     ],
     rows,
+    kept,
   )
 
 
@@ -158,7 +160,9 @@ def _evidence(comparison: words.Comparison) -> str:
       f"The difference of {amount}{points} rests on one seed, so it"
       " cannot be told from the luck of a draw; run more seeds."
     )
-  spread = _amount(comparison, comparison.spread)
+  spread = words.spread(
+    comparison.spread, comparison.difference, comparison.metric
+  )
   if comparison.wins is None:
     return (
       f"The difference is {amount}{points}, with a spread of ±{spread}"

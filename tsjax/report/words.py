@@ -65,6 +65,12 @@ def title(metric: str) -> str:
   return TITLES.get(metric, metric.replace("_", " "))
 
 
+def heading(metric: str) -> str:
+  """A metric's name where a title begins."""
+  name = title(metric)
+  return name[:1].upper() + name[1:]
+
+
 def finite(value: object) -> bool:
   """Whether this is a number that can be shown."""
   return isinstance(value, int | float) and math.isfinite(value)
@@ -86,6 +92,16 @@ def percent(value: object, digits: int = 1) -> str:
 def measured(value: object, metric: str) -> str:
   """A metric's value for a reader: shares in percent, without the sign."""
   return percent(value) if metric in SHARES else significant(value)
+
+
+def spread(deviation: object, mean: object, metric: str) -> str:
+  """A standard deviation, to the last digit of the mean that it stands by."""
+  if metric in SHARES or not finite(deviation):
+    return measured(deviation, metric)
+  shown = significant(mean)
+  if "e" in shown:
+    return significant(deviation)
+  return number(deviation, len(shown.partition(".")[2]))
 
 
 def significant(value: object) -> str:
@@ -142,7 +158,9 @@ def listing(names: Iterable[object]) -> markup.Markup:
   tags = [markup.tag("code", name) for name in names]
   if len(tags) < 2:
     return markup.join(*tags)
-  return markup.join(markup.Markup(", ").join(tags[:-1]), " and ", tags[-1])
+  # What `str.join` returns is no longer marked as markup.
+  first = markup.Markup(", ".join(tags[:-1]))
+  return markup.join(first, " and ", tags[-1])
 
 
 @dataclasses.dataclass(frozen=True)
