@@ -1,5 +1,6 @@
 """Losses against the teacher's top k, and what is left beyond them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -35,6 +36,11 @@ class TopK:
       f"{name}: the teacher's output is its top k, not logits; compare it by"
       " objectives.soft_targets_top_k"
     )
+
+
+def from_fields(fields: Mapping[str, jax.Array]) -> TopK:
+  """The top k of a batch's fields, which are named as its attributes are."""
+  return TopK(**fields)
 
 
 def top_k(teacher: jax.Array, k: int, *, temperature: Any = 1.0) -> TopK:
