@@ -18,7 +18,7 @@ from tsjax.core import errors
 from tsjax.data import pipeline
 from tsjax.evaluate import split as split_lib
 from tsjax.loop import arm as arm_lib
-from tsjax.loop import build
+from tsjax.loop import build, cached, chosen
 from tsjax.loop import feed as feed_lib
 from tsjax.loop import folder as folder_lib
 from tsjax.loop import programs as programs_lib
@@ -106,9 +106,12 @@ class Experiment:
       arm.Stopped: a stop was requested and everything is saved.
     """
     self.train()
+    told = progress_lib.Progress(0)
+    told.line("evaluating the test split")
     with jax.default_matmul_precision(self.parts.matmul_precision):
       self.results = results_lib.collect(self)
     page.write(self.results, self.report.parent)
+    told.line(f"report: {self.report}")
     return self.results
 
   def train(self) -> None:
@@ -193,17 +196,11 @@ class Experiment:
     state = built.program.init(seed)
     if built.config.start is None:
       return state
-    earlier = [
-      name
-      for name in self.parts.judged
-      if self.run.order.index(self.parts.stage(name).name)
-      < self.run.order.index(stage)
-    ]
     try:
       variables, account = specs.build(
         built.config.start,
         state.variables(built.model),
-        {name: self.variables(name, seed) for name in earlier},
+        {name: self.variables(name, seed) for name in self._before(stage)},
       )
     except errors.UserError as e:
       raise errors.UserError(f"config.stages.{stage}.start: {e}") from e
@@ -244,9 +241,10 @@ class Experiment:
     progress.skip(finished * len(rates) * built.timeline.steps)
     if not todo:
       return
-    feed = self._feed(built)
     for seed in todo:
       started = time.monotonic()
+      self._check_caches(built, seed, progress)
+      feed = self._feed(built, seed)
       teachers = built.program.put_teachers(
         {
           member: self.variables(
@@ -259,12 +257,13 @@ class Experiment:
         rate: self._train_arm(built, seed, rate, feed, teachers, progress)
         for rate in rates
       }
-      best = max(rates, key=lambda r: _rank(ended[r].score))
+      best = max(rates, key=lambda r: chosen.rank(ended[r].score))
       self._memory[name, seed] = ended[best].variables
       record = {
         "format": FORMAT,
         "learning_rate": best,
         "step": ended[best].step,
+        "choose_by": built.config.choose_by,
         "validation": dict(ended[best].validation),
         "arms": {
           f"learning_rate={rate:g}": ended[rate].validation.get(
@@ -275,23 +274,64 @@ class Experiment:
         "seconds": time.monotonic() - started,
       }
       writers.write_json(self._record_path(name, seed), record)
-      progress.line(_summary(name, seed, record))
+      progress.line(chosen.summary(name, seed, record))
 
-  def _feed(self, built: stage_lib.Stage) -> feed_lib.Feed:
-    """The stage's examples; what all stages read is put on the devices once."""
-    whole = self.parts.splits["train"]
-    if "train" not in self._residents:
-      self._residents["train"] = feed_lib.reside(
-        whole,
-        self.parts.placement.mesh,
-        self.run.data.on_device_mib * 2**20,
-      )
+  def _feed(self, built: stage_lib.Stage, seed: int) -> feed_lib.Feed:
+    """The stage's examples; what stages share is put on the devices once."""
+    split = built.examples(seed)
+    # What a cache adds is the stage's own.
+    whole = split if built.caches else self.parts.splits["train"]
+    key = (built.name, seed) if built.caches else "train"
+    if key not in self._residents:
+      self._residents = {
+        key: feed_lib.reside(
+          whole,
+          self.parts.placement.mesh,
+          self.run.data.on_device_mib * 2**20,
+        )
+      }
     return feed_lib.Feed(
-      built.split,
+      split,
       batch_size=self.run.data.batch_size,
       whole=whole,
-      resident=self._residents["train"],
+      resident=self._residents[key],
     )
+
+  def _check_caches(
+    self,
+    built: stage_lib.Stage,
+    seed: int,
+    progress: progress_lib.Progress,
+  ) -> None:
+    """Refuses caches of teachers that this run has trained to other weights."""
+    if not built.caches:
+      return
+    caches = built.caches[seed]
+    cached.check(
+      caches,
+      built.config,
+      self.parts,
+      steps=built.timeline.steps,
+      split=built.split,
+      key=f"config.stages.{built.name}",
+      seed=seed,
+      trained={
+        name: cached.checksum(self.variables(name, seed))
+        for name in caches
+        if name in self._before(built.name)
+      },
+    )
+    for line in cached.notes(caches, self.parts):
+      progress.line(line)
+
+  def _before(self, stage: str) -> list[str]:
+    """The judged names of the stages before this one."""
+    order = self.run.order
+    return [
+      name
+      for name in self.parts.judged
+      if order.index(self.parts.stage(name).name) < order.index(stage)
+    ]
 
   def _train_arm(
     self,
@@ -311,7 +351,7 @@ class Experiment:
         model: task.metrics(*self.scores(name, variables[model], "validation"))
         for name, model in names.items()
       }
-      return _together(by_model)
+      return chosen.together(by_model)
 
     lower = built.config.choose_by in task.lower_is_better
     progress.begin(f"{built.name}, seed {seed}")
@@ -331,35 +371,3 @@ class Experiment:
         stop_requested=self._stop_requested,
       )
     )
-
-
-def _together(by_model: Mapping[str, dict[str, float]]) -> dict[str, float]:
-  """The metrics of a stage's models: their mean, and "MODEL/METRIC" of each."""
-  if len(by_model) == 1:
-    return next(iter(by_model.values()))
-  first = next(iter(by_model.values()))
-  means = {
-    metric: float(np.mean([found[metric] for found in by_model.values()]))
-    for metric in first
-  }
-  return means | {
-    f"{model}/{metric}": value
-    for model, found in by_model.items()
-    for metric, value in found.items()
-  }
-
-
-def _rank(score: float | None) -> float:
-  return -np.inf if score is None or np.isnan(score) else score
-
-
-def _summary(name: str, seed: int, record: Mapping[str, Any]) -> str:
-  scores = record["validation"]
-  shown = ", ".join(
-    f"{k} {scores[k]:.4f}" for k in ("accuracy", "f1") if k in scores
-  )
-  took = progress_lib.duration(record["seconds"])
-  return (
-    f"{name}, seed {seed}: learning rate {record['learning_rate']:g}"
-    f"{'; validation ' + shown if shown else ''}  ({took})"
-  )

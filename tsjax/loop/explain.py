@@ -88,7 +88,7 @@ def _stage(stage: stage_lib.Stage, run: Any) -> Iterator[str]:
     yield f"  starts with {config.start[specs.CALL].__name__}({values})"
   last = max(stage.timeline.steps - 1, 0)
   for term in stage.program.structure.terms:
-    reads = [f"{r}" for r in sorted(term.reads)]
+    reads = sorted(term.reads - {"mask"})
     for index, read in enumerate(reads):
       if read in ("student", "teacher"):
         reads[index] = f"{read} {getattr(term, read + '_tap')}"
@@ -131,10 +131,10 @@ def times(parts: build.Parts, *, steps: int = 10) -> Iterator[str]:
     for name, stage in parts.stages.items():
       program, config = stage.program, stage.config
       feed = feed_lib.Feed(
-        stage.split,
+        stage.examples(seed),
         batch_size=parts.run.data.batch_size,
         whole=parts.splits["train"],
-        resident=resident,
+        resident=None if stage.caches else resident,
       )
       state = program.init(seed)
       begun = jax.tree.map(np.asarray, stage.end_variables(state))

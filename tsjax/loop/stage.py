@@ -9,8 +9,9 @@ import numpy as np
 
 from tsjax.config import sections, stages
 from tsjax.core import errors, schedules
+from tsjax.data import cache as cache_lib
 from tsjax.data import splits as splits_lib
-from tsjax.loop import checks, structure
+from tsjax.loop import cached, checks, structure
 from tsjax.loop import programs as programs_lib
 from tsjax.sharding import mesh as mesh_lib
 from tsjax.train import program as program_lib
@@ -32,6 +33,7 @@ class Stage:
     temperatures: by term, by step.
     group_sizes: parameters in each group of the optimizer.
     pull: alpha of the pull towards a teacher's weights by step.
+    caches: outputs of teachers, by seed and by the teacher's name.
   """
 
   name: str
@@ -44,6 +46,7 @@ class Stage:
   temperatures: Mapping[str, schedules.Schedule]
   group_sizes: Mapping[str, int]
   pull: schedules.Schedule
+  caches: Mapping[int, Mapping[str, cache_lib.Cache]]
 
   @property
   def models(self) -> tuple[str, ...]:
@@ -60,6 +63,12 @@ class Stage:
     return max(
       self.timeline.to_steps(duration, f"config.stages.{self.name}.{key}"), 1
     )
+
+  def examples(self, seed: int) -> splits_lib.Split | cache_lib.Joined:
+    """The training examples, with what caches hold of a seed's teachers."""
+    if not self.caches:
+      return self.split
+    return cache_lib.Joined(self.split, self.caches[seed])
 
   def end_variables(self, state: state_lib.TrainState) -> dict[str, Any]:
     """Variables by model with which the stage ends, if this is its last state.
@@ -128,10 +137,14 @@ def build(
   if config.examples == "labelled":
     split = splits_lib.only_labelled(split)
   timeline = _timeline(config, split.size, run.data.batch_size, key)
+  caches = _caches(config, among, split, timeline, key)
+  seen = cache_lib.Joined(split, caches[run.seeds[0]]) if caches else split
   example = checks.call(
-    "config.data.source", _example, split, run.data.batch_size
+    "config.data.source", _example, seen, run.data.batch_size
   )
-  program, sizes = structure.program(config, among, earlier, example, key)
+  program, sizes = structure.program(
+    config, among, earlier, example, key, caches.get(run.seeds[0], {})
+  )
   stage = Stage(
     name,
     config,
@@ -150,12 +163,39 @@ def build(
     ),
     sizes,
     _pull(config.pull, timeline, f"{key}.pull"),
+    caches,
   )
   for field in ("log_every", "evaluate_every", "save_every"):
     stage.steps_of(getattr(config, field), field)
   if config.start is not None:
     _check_start(stage, earlier, among.programs, f"{key}.start")
   return stage
+
+
+def _caches(
+  config: sections.Stage,
+  among: structure.Surroundings,
+  split: splits_lib.Split,
+  timeline: schedules.Timeline,
+  key: str,
+) -> dict[int, dict[str, cache_lib.Cache]]:
+  """Opens a stage's caches for every seed, and compares them with the run."""
+  if not config.cached:
+    return {}
+  found = {}
+  for seed in among.run.seeds:
+    found[seed] = cached.open_all(config, key, seed)
+    cached.check(
+      found[seed],
+      config,
+      among,
+      steps=timeline.steps,
+      split=split,
+      key=key,
+      seed=seed,
+    )
+    cached.check_examples(found[seed], split, key)
+  return found
 
 
 def _choose_by(task: Any) -> str:
@@ -217,7 +257,7 @@ def _pull(
 
 
 def _example(
-  split: splits_lib.Split, batch_size: int
+  split: splits_lib.Split | cache_lib.Joined, batch_size: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of a training batch, from reading one example."""
   one = split.read(np.zeros(1, np.int64))

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from tsjax.config import sections, stages
+from tsjax.data import cache as cache_lib
 from tsjax.data import splits as splits_lib
 from tsjax.distill import objective
 from tsjax.distill import teachers as teachers_lib
-from tsjax.loop import checks
+from tsjax.loop import cached, checks
 from tsjax.loop import programs as programs_lib
 from tsjax.optim import groups as groups_lib
 from tsjax.train import initial
@@ -53,6 +54,7 @@ def program(
   earlier: Mapping[str, Any],
   example: Mapping[str, jax.ShapeDtypeStruct],
   key: str,
+  caches: Mapping[str, cache_lib.Cache],
 ) -> tuple[program_lib.Program, dict[str, int]]:
   """The compiled step and the optimizer's groups, made once for a shape.
 
@@ -62,12 +64,13 @@ def program(
     earlier: the stages before it, built.
     example: shapes of a batch.
     key: the stage's config key, for errors.
+    caches: the stage's cached teachers.
 
   Raises:
     UserError: model, view, term, teacher or optimizer do not fit.
   """
   run = among.run
-  teachers = checks.call(key, _teachers, config, among, earlier)
+  teachers = checks.call(key, _teachers, config, among, earlier, caches)
   made_from = {
     "models": {m: run.models[m] for m in stages.trained(config)},
     "teachers": teachers,
@@ -173,6 +176,7 @@ def _teachers(
   config: sections.Stage,
   among: Surroundings,
   earlier: Mapping[str, Any],
+  caches: Mapping[str, cache_lib.Cache],
 ) -> dict[str, teachers_lib.Teacher]:
   """A stage's teachers by the name that terms read."""
   modules = {
@@ -196,6 +200,8 @@ def _teachers(
       ensemble.mean,
       ensemble.temperature,
     )
+  for name, opened in caches.items():
+    found[name] = cached.teacher(name, opened)
   return found
 
 
