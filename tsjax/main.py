@@ -13,6 +13,7 @@ FINISHED, FAILED = 0, 1
 COMMANDS = {
   "fit": "fit",
   "evaluate": "evaluate",
+  "cache": "cache",
   "report": "report",
   "explain": "explain",
   "list": "listing",
