@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import math
 
 from tsjax.report import axes, figures, markup, words
 
@@ -67,6 +68,137 @@ def rows(
       parts += _mark(m, axis, y + _ROW / 2 - 2, zero, digits)
       y += _ROW
   return axes.draw(figures.WIDTH, height + 44, title, *parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """Marks along x, joined by a line: (x, mark) in the order of x."""
+
+  name: str
+  number: int
+  points: Sequence[tuple[float, Mark]]
+
+
+def along(
+  series: Sequence[Series],
+  *,
+  x_title: str,
+  y_title: str,
+  ticks: Sequence[tuple[float, str]],
+  log: bool = False,
+  within: tuple[float, float] | None = None,
+  levels: Sequence[Mark] = (),
+  zero: bool = False,
+) -> markup.Markup:
+  """Marks with upright intervals over x.
+
+  Args:
+    series: one for each method.
+    x_title: what x shows.
+    y_title: what y shows.
+    ticks: the values of x that are named, with their names.
+    log: whether x is logarithmic; all of x is above 0 then.
+    within: limits of y, unless a value exceeds them.
+    levels: what has no x, a dashed line each, named at its end.
+    zero: whether to draw the line of no difference.
+  """
+  left, right, top, bottom = 44, figures.WIDTH - 14, 22, 262
+  xs = [x for s in series for x, _ in s.points]
+  x_axis = _padded(xs, left + 12, right - 12, log)
+  y_axis = axes.over(
+    [
+      v
+      for m in (*(m for s in series for _, m in s.points), *levels)
+      for v in (m.value, m.low, m.high)
+      if words.finite(v)
+    ]
+    + ([0.0] if zero else []),
+    bottom,
+    top,
+    within=within,
+    margin=0.06,
+  )
+  parts = axes.draw_left(y_axis, left, right, y_title)
+  taken = -math.inf
+  for value, name in ticks:
+    x, half = x_axis(value), 3.4 * len(name)
+    parts.append(
+      _tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="tick")
+    )
+    if x - half > taken:
+      parts.append(axes.label(x, bottom + 17, name, "middle"))
+      taken = x + half + 4
+  middle = (left + right) / 2
+  parts.append(
+    axes.label(middle, bottom + 35, x_title, "middle", class_="axis")
+  )
+  if zero:
+    y = y_axis(0)
+    parts.append(_tag("line", x1=left, x2=right, y1=y, y2=y, class_="zero"))
+  for m in levels:
+    if words.finite(m.value):
+      y = y_axis(m.value)
+      parts.append(
+        _tag(
+          "line",
+          x1=left,
+          x2=right,
+          y1=y,
+          y2=y,
+          stroke_dasharray="6 4",
+          class_=f"thin {figures.colour(m.number)}",
+          style="opacity:.9",
+        )
+      )
+  # Beside each other, or the bars of one x would hide one another.
+  gap = min(4.0, 20 / max(len(series), 1))
+  for k, s in enumerate(series):
+    shift = gap * (k - (len(series) - 1) / 2)
+    parts += _joined(s, x_axis, y_axis, shift)
+  return axes.draw(
+    figures.WIDTH, bottom + 42, f"{y_title} over {x_title}", *parts
+  )
+
+
+def _padded(
+  values: Sequence[float], start: float, stop: float, log: bool
+) -> axes.Axis:
+  """An axis whose ends are the ends of the values."""
+  low, high = min(values), max(values)
+  if low == high:
+    low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
+  return axes.Axis(low, high, start, stop, log=log)
+
+
+def _joined(
+  s: Series, x_axis: axes.Axis, y_axis: axes.Axis, shift: float
+) -> list[markup.Markup]:
+  known = [(x_axis(x) + shift, m) for x, m in s.points if words.finite(m.value)]
+  class_ = figures.colour(s.number)
+  path = "L".join(f"{x:.1f} {y_axis(m.value):.1f}" for x, m in known)
+  parts = []
+  if path:
+    style = "opacity:.75;stroke-width:1.4"
+    parts.append(
+      _tag("path", d=f"M{path}", class_=f"thin {class_}", style=style)
+    )
+  for x, m in known:
+    if words.finite(m.low) and words.finite(m.high):
+      a, b = y_axis(m.low), y_axis(m.high)
+      parts.append(
+        _tag(
+          "line",
+          x1=x,
+          x2=x,
+          y1=a,
+          y2=b,
+          class_=f"thick {class_}",
+          style="stroke-width:1.6",
+        )
+      )
+    drawn = figures.mark(s.number, x, y_axis(m.value), 4.0, m.name)
+    parts.append(hollow(drawn) if m.hollow else drawn)
+  return parts
 
 
 def bar(

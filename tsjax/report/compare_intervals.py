@@ -18,6 +18,7 @@ from tsjax.report import words
 
 LEVEL = 0.95
 DRAWS = 2000
+_AT_ONCE = 100  # draws in memory at a time
 # How an interval was made, as a page names it.
 KINDS = {
   "seeds": "Student's t over seeds",
@@ -119,19 +120,23 @@ def bootstrap(
   Returns:
     float64 [DRAWS]; None for a metric that counts do not give.
   """
-  score = _FROM_COUNTS.get(metric)
-  if score is None:
+  if metric not in _FROM_COUNTS:
     return None
   # Only cells that hold something can be drawn.
   cells = np.argwhere(counts)
   shares = counts[tuple(cells.T)] / counts.sum()
+  right = (cells[:, 0] == cells[:, 1])[:, None]
+  true, predicted = (np.eye(len(counts))[cells[:, k]] for k in (0, 1))
   random = np.random.default_rng(seed)
-  result = np.empty(DRAWS)
-  for k in range(DRAWS):
-    drawn = np.zeros(counts.shape)
-    drawn[tuple(cells.T)] = random.multinomial(int(counts.sum()), shares)
-    result[k] = score(drawn)
-  return result
+  result = []
+  for _ in range(0, DRAWS, _AT_ONCE):
+    drawn = random.multinomial(int(counts.sum()), shares, size=_AT_ONCE)
+    result.append(
+      _FROM_COUNTS[metric](
+        drawn @ (true * right), drawn @ true, drawn @ predicted
+      )
+    )
+  return np.concatenate(result)
 
 
 def difference(
@@ -257,16 +262,16 @@ def _finite(value: object) -> bool:
   return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _macro(counts: np.ndarray, below: np.ndarray, factor: int) -> float:
+def _macro(hits: np.ndarray, of: np.ndarray, occurs: np.ndarray) -> np.ndarray:
   """The mean over the classes that occur, as `evaluate.classification`."""
-  occurs = counts.sum(axis=0) + counts.sum(axis=1) > 0
-  hits = factor * np.diagonal(counts)[occurs]
-  return float(np.mean(hits / np.maximum(below[occurs], 1)))
+  scores = hits / np.maximum(of, 1)
+  return (scores * occurs).sum(axis=1) / occurs.sum(axis=1)
 
 
+# Of right ones, true ones and predicted ones, [draws, classes] each.
 _FROM_COUNTS = {
-  "accuracy": lambda c: float(np.trace(c) / c.sum()),
-  "precision": lambda c: _macro(c, c.sum(axis=0), 1),
-  "recall": lambda c: _macro(c, c.sum(axis=1), 1),
-  "f1": lambda c: _macro(c, c.sum(axis=0) + c.sum(axis=1), 2),
+  "accuracy": lambda h, t, p: h.sum(axis=1) / t.sum(axis=1),
+  "precision": lambda h, t, p: _macro(h, p, t + p > 0),
+  "recall": lambda h, t, p: _macro(h, t, t + p > 0),
+  "f1": lambda h, t, p: _macro(2 * h, t + p, t + p > 0),
 }
