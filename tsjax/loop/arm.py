@@ -17,8 +17,8 @@ from tsjax.loop import diagnose
 from tsjax.loop import feed as feed_lib
 from tsjax.loop import pace as pace_lib
 from tsjax.loop import stage as stage_lib
+from tsjax.report import events
 from tsjax.report import progress as progress_lib
-from tsjax.report import writers
 
 
 class Stopped(Exception):
@@ -45,6 +45,8 @@ class Arm:
     keep: latest checkpoints to keep.
     progress: told what happens.
     stop_requested: asked once a turn.
+    also: where metrics go besides metrics.jsonl; see `report.events`.
+    run: the run's name.
   """
 
   stage: stage_lib.Stage
@@ -59,6 +61,8 @@ class Arm:
   keep: int
   progress: progress_lib.Progress
   stop_requested: Callable[[], bool]
+  also: tuple[str, ...] = ()
+  run: str = ""
 
   @property
   def title(self) -> str:
@@ -117,8 +121,11 @@ class _Turns:
     whole = restored[0] if restored else arm.begin()
     step = int(restored[1]["step"]) if restored else 0
     self._resumed_at, self._well = step if restored else None, step
-    self._writer = writers.JsonLines(
-      arm.folder / "metrics.jsonl", resume_from=step if restored else None
+    self._writer = events.Log(
+      arm.folder,
+      also=arm.also,
+      run=arm.run,
+      resume_from=step if restored else None,
     )
     if restored:
       arm.progress.line(f"{arm.title}: resumed at step {step}")
@@ -154,6 +161,7 @@ class _Turns:
           sums = self._log(step, sums)
     finally:
       stream.close()
+      self._writer.close()
     return self._end(program.leave(state), step)
 
   def _log(self, step: int, sums: Any) -> Any:

@@ -18,7 +18,7 @@ from tsjax.core import errors
 from tsjax.data import pipeline
 from tsjax.evaluate import split as split_lib
 from tsjax.loop import arm as arm_lib
-from tsjax.loop import build, cached, chosen
+from tsjax.loop import build, cached, chosen, lock
 from tsjax.loop import feed as feed_lib
 from tsjax.loop import folder as folder_lib
 from tsjax.loop import programs as programs_lib
@@ -89,6 +89,7 @@ class Experiment:
     self._memory: dict[tuple[str, int], Any] = {}
     self._accounts: dict[tuple[str, int], Any] = {}
     self._residents: dict[Any, Any] = {}
+    self._lock = lock.Lock(self.workdir, self.command)
 
   @property
   def report(self) -> epath.Path:
@@ -105,12 +106,13 @@ class Experiment:
       UserError: the folder belongs to another config, or training failed.
       arm.Stopped: a stop was requested and everything is saved.
     """
-    self.train()
     told = progress_lib.Progress(0)
-    told.line("evaluating the test split")
-    with jax.default_matmul_precision(self.parts.matmul_precision):
-      self.results = results_lib.collect(self)
-    page.write(self.results, self.report.parent)
+    with self._lock:
+      self.train()
+      told.line("evaluating the test split")
+      with jax.default_matmul_precision(self.parts.matmul_precision):
+        self.results = results_lib.collect(self)
+      page.write(self.results, self.report.parent)
     told.line(f"report: {self.report}")
     return self.results
 
@@ -118,9 +120,15 @@ class Experiment:
     """Trains what is not trained yet; the test split stays unread.
 
     Raises:
-      UserError: the folder belongs to another config, or training failed.
+      UserError: another run holds the folder, or it belongs to another
+        config, or training failed.
       arm.Stopped: a stop was requested and everything is saved.
     """
+    folder_lib.check(self.workdir, self._json)
+    with self._lock:
+      self._train()
+
+  def _train(self) -> None:
     folder_lib.claim(self.workdir, self._json, self.command)
     steps = sum(
       len(self.run.seeds) * len(self._rates(name)) * stage.timeline.steps
@@ -369,5 +377,7 @@ class Experiment:
         keep=self.run.keep_checkpoints,
         progress=progress,
         stop_requested=self._stop_requested,
+        also=self.run.writers,
+        run=self.run.name,
       )
     )
