@@ -14,8 +14,10 @@ The student of configs/digits.py, with 5% of the labels, is taught by
     cohort     a peer of its own kind, which it teaches in turn, step by step
                (deep mutual learning)
     assistant  a ResNet of middle size that the ResNet taught before
-    cached     the ResNet's outputs from a folder, written by `tsjax cache`;
-               `cache=DIR` names it
+    cached     the ResNet's outputs from a folder, `cache=DIR`, which after a
+               run of kind=one this writes, for the draws of 15 epochs:
+               tsjax cache --config=configs/digits_teachers.py:kind=one \
+                 --workdir=runs/one --stage=teacher --out=DIR --epochs=15
 
 `steps`, `seeds` and `labels` are those of configs/digits.py. With one seed each
 kind runs in less than a minute on 2 CPU cores.

@@ -17,6 +17,7 @@ from tsjax.report import (
   disagreements,
   effort,
   groups,
+  labels,
   likeness,
   markup,
   sections,
@@ -84,6 +85,7 @@ def render(results: Mapping[str, Any]) -> markup.Markup:
   seeds = len(results.get("seeds") or ())
   body = [
     sections.top(results),
+    labels.section(results),
     sections.stage_table(stages),
     effort.section(stages, results.get("device")),
     curves.learning(stages),
