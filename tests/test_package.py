@@ -32,7 +32,14 @@ def test_console_command_is_a_function(project):
 
 def test_extras_exist(project):
   extras = project["project"]["optional-dependencies"]
-  assert set(extras) == {"test", "prepare", "gpu", "tpu"}
+  assert set(extras) == {
+    "test",
+    "prepare",
+    "parquet",
+    "wandb",
+    "gpu",
+    "tpu",
+  }
 
 
 def test_tensorflow_is_an_extra_only(project):

@@ -16,9 +16,8 @@ from tsjax.core import errors, taps
 from tsjax.data import order, sources
 from tsjax.distill import teachers as teachers_lib
 from tsjax.loop import arm as arm_lib
-from tsjax.loop import build, diagnose
+from tsjax.loop import build, diagnose, programs
 from tsjax.loop import feed as feed_lib
-from tsjax.loop import programs
 from tsjax.report import progress
 from tsjax.tasks import classification
 
