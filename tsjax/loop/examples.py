@@ -138,7 +138,7 @@ class Similarities:
     self._wanted = frozenset(wanted)
     self._kept: dict[str, dict[str, np.ndarray | None]] = {}
     test = experiment.parts.splits["test"]
-    chosen = spread(test.size, examples)
+    chosen = spread(test.size, max(examples, 1))
     self._split = dataclasses.replace(
       test, rows=test.rows[chosen], labelled=test.labelled[chosen]
     )

@@ -250,14 +250,14 @@ class _Collection:
 
 
 def _teachers(parts: Any, name: str) -> list[str]:
-  """The models that taught a judged one; ensembles, caches by their names."""
+  """The models that taught a judged one; other teachers by their names."""
   stage, model = parts.stage(name), parts.model(name)
   config = stage.config
-  peers = stages.judged(stage.name, config).values()
+  own = {*stages.judged(stage.name, config).values(), stages.AVERAGE}
   taught = [
     term.teacher
     for term in config.objective.values()
-    if term.student in ("", model) and term.teacher in peers
+    if term.student in ("", model) and term.teacher in own
   ]
   return [
     *(parts.model(t) for t in config.teachers),
