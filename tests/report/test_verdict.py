@@ -68,6 +68,59 @@ def test_the_headline_says_what_the_teacher_was_worth(taught, control, told):
   assert _plain_text(verdict.headline(_pair(taught, control))) == told
 
 
+@pytest.mark.parametrize(
+  "metric, taught, control, told",
+  [
+    (
+      "mean_squared_error",
+      [1.0, 1.2],
+      [2.0, 2.3],
+      "The teacher lowered mean squared error by 1.05: student reached 1.10"
+      " with it, alone 2.15 without.",
+    ),
+    (
+      "mean_squared_error",
+      [2.0, 2.3],
+      [1.0, 1.2],
+      "The teacher raised mean squared error by 1.05, which is worse: student"
+      " reached 2.15 with it, alone 1.10 without.",
+    ),
+    (
+      "calibration_error",
+      [0.02, 0.03],
+      [0.1, 0.12],
+      "The teacher lowered calibration error by 8.5 points: student reached"
+      " 2.5 % with it, alone 11.0 % without.",
+    ),
+  ],
+)
+def test_where_less_is_better_the_headline_says_so(
+  metric, taught, control, told
+):
+  stages = _pair(taught, control)
+  for stage in stages.values():
+    stage["test"] = {metric: stage["test"]["f1"]}
+    stage |= {"score": metric, "lower_is_better": True}
+  assert _plain_text(verdict.headline(stages)) == told
+  ahead = 2 if taught < control else 0
+  text = _plain_text(verdict.details(stages))
+  assert f"ahead on {ahead} of 2" in text
+
+
+def test_the_metric_that_chose_is_the_one_that_is_told():
+  stages = _pair([0.9, 0.9], [0.8, 0.8])
+  for name, stage in stages.items():
+    value = {"student": 0.7, "alone": 0.5}[name]
+    stage["test"]["matthews"] = _metric([value, value])
+    stage["score"] = "matthews"
+  assert _plain_text(verdict.headline(stages)).startswith(
+    "The teacher raised Matthews correlation by 0.200"
+  )
+  # Of stages that chose by different metrics, one that all have is told.
+  stages["alone"]["score"] = "accuracy"
+  assert "points of F1" in _plain_text(verdict.headline(stages))
+
+
 def test_the_evidence_pairs_seeds():
   stages = _pair([0.94, 0.95, 0.90], [0.90, 0.91, 0.91])
   text = _plain_text(verdict.details(stages))

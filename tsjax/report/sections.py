@@ -73,11 +73,11 @@ def transfer(stages: Stages) -> list[markup.Markup]:
     return []
   return layout.section(
     "Transferred weights",
-    "Where the values that a stage started from are from, counted in the"
-    " student's: the other model's leaf as it is (exact), its leading units"
-    " (sliced), these of a leaf that means something else there, as another"
-    " kernel size does (unlike), or no leaf, so that the student's own"
-    " initialisation stays (missing).",
+    "Where the values come from that a stage started with, counted as the"
+    " student's: from the other model's leaf as it is (exact), from its leading"
+    " units (sliced), from the leading units of a leaf that means something"
+    " else there, as another kernel size does (unlike), or from nowhere, so"
+    " that the student's own initialisation stays (missing).",
     *parts,
   )
 
