@@ -11,8 +11,13 @@ from tsjax.core import errors
 ROOMS = {
   "models": ("tsjax.models",),
   "objectives": ("tsjax.objectives",),
-  "sources": ("tsjax.data.sources", "tsjax.data.tfds_source"),
-  "views": ("tsjax.data.views",),
+  "sources": (
+    "tsjax.data.sources",
+    "tsjax.data.tables",
+    "tsjax.data.image_folder",
+    "tsjax.data.tfds_source",
+  ),
+  "views": ("tsjax.data.views", "tsjax.data.still"),
   "tasks": ("tsjax.tasks",),
   "optimizers": ("tsjax.optim",),
   "schedules": ("tsjax.core.schedules",),
