@@ -331,8 +331,8 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
       {},
       {"random": True},
       "without its random draws, and the teachers of this run see 'train' with"
-      " them: set the stage's teacher_view to a view that draws nothing, or"
-      " write the cache with --epochs=3 --seed=0",
+      " them: set the stage's teacher_view to that view held still"
+      " (tsjax.data.still), or write the cache with --epochs=3 --seed=0",
     ),
     (
       {"augmentation": {"seed": 0, "epochs": 3}},

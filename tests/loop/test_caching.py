@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 
+from flax import linen as nn
 import jax
 import numpy as np
 import pytest
 
 from tests.loop import pair
-from tsjax import config, main, objectives
+from tsjax import config, main, objectives, optim
 from tsjax.config import checked, spec
 from tsjax.core import errors, schedules
 from tsjax.data import cache, cache_writer, sources, still, views
 from tsjax.distill import forward
 from tsjax.loop import build, cache_files, cached, caching, experiment
 from tsjax.objectives import top_k
+from tsjax.tasks import regression
 from tsjax.train import step
 
 STEPS = 24
@@ -602,3 +604,49 @@ def slow():
   """The digits, read slowly enough for a kill to come between."""
   source = sources.digits()
   return pair.Slow(source.arrays, source.classes)
+
+
+class Number(nn.Module):
+  """One number for an example."""
+
+  @nn.compact
+  def __call__(self, inputs, *, train):
+    del train
+    return nn.Dense(1, name="head")(inputs.reshape(inputs.shape[0], -1))[:, 0]
+
+
+def numbers():
+  """Sums of pixels, to be told from the pixels."""
+  image = np.random.RandomState(0).rand(64, 4, 4, 1).astype(np.float32)
+  split = {"image": image, "label": image.sum((1, 2, 3))}
+  return sources.Arrays({"train": split, "test": split}, target="number")
+
+
+def test_numbers_are_cached_as_logits_are(tmp_path, capsys):
+  c = config.run(name="numbers")
+  c.task = spec(regression.Regression)
+  c.data.source = spec(numbers)
+  c.data.batch_size, c.data.validation = 16, 0.0
+  c.data.views.plain = spec(views.image)
+  c.models.number = spec(Number)
+  loss = config.term(spec(objectives.squared_error))
+  common = dict(
+    train="number", view="plain", steps=2, optimizer=spec(optim.adam)
+  )
+  c.stages.teacher = config.stage(objective={"labels": loss}, **common)
+  c.order = ("teacher",)
+  run = experiment.Experiment(c, tmp_path / "run")
+  run.train()
+  opened = caching.write(run, "teacher", tmp_path / "c", dtype="float16")
+  assert "64 examples, numbers in float16" in capsys.readouterr().err
+  c.stages.student = config.stage(
+    objective={"soft": config.term(spec(objectives.squared_difference))},
+    cached={"big": str(tmp_path / "c")},
+    **common,
+  )
+  c.order = ("teacher", "student")
+  parts_of(c)
+  batch = run.parts.splits["train"].read(np.arange(64))
+  found = opened.lookup(batch, batch["index"])["logits"]
+  expected, _ = run.scores("teacher", run.variables("teacher", 0), "train")
+  np.testing.assert_allclose(found, expected, rtol=2e-3)

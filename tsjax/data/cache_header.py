@@ -30,7 +30,7 @@ class Header:
   Attributes:
     kind: "logits", or "top_k" at one temperature.
     dtype: in which logits or log-probabilities are stored.
-    shape: of one example's logits, the classes last.
+    shape: of one example's logits, the classes last; () of one number.
     top_k: how many classes are kept; None keeps all.
     temperature: T of the top-k log-probabilities; None of logits.
     examples: rows of the cache.
@@ -62,6 +62,11 @@ class Header:
   def epochs(self) -> int:
     """How many epochs' draws there are; 0 where nothing was drawn."""
     return self.augmentation["epochs"] if self.augmentation else 0
+
+  @property
+  def classes(self) -> int:
+    """How many logits there are at a place; 1 where an output is a number."""
+    return self.shape[-1] if self.shape else 1
 
   @property
   def shards(self) -> int:
@@ -163,10 +168,9 @@ def check(header: Header, facts: Facts, where: str) -> None:
     UserError: one sentence with the cache's value, the run's and the remedy.
   """
   told = f"{facts.key}={where}"
-  classes = header.shape[-1]
-  if facts.classes is not None and facts.classes != classes:
+  if facts.classes is not None and facts.classes != header.classes:
     raise errors.UserError(
-      f"{told}: holds outputs of {classes} classes, and this run has"
+      f"{told}: holds outputs of {header.classes} classes, and this run has"
       f" {facts.classes}; take a teacher of the same classes"
     )
   _check_view(header, facts, told)
@@ -209,8 +213,9 @@ def _check_view(header: Header, facts: Facts, told: str) -> None:
       raise errors.UserError(
         f"{told}: holds outputs of view {header.view!r} without its random"
         f" draws, and the teachers of this run see {facts.view!r} with them:"
-        " set the stage's teacher_view to a view that draws nothing, or write"
-        f" the cache with --epochs={facts.epochs} --seed={facts.seed}"
+        " set the stage's teacher_view to that view held still"
+        " (tsjax.data.still), or write the cache with"
+        f" --epochs={facts.epochs} --seed={facts.seed}"
       )
     return
   anew = f"write it with --epochs={facts.epochs} --seed={facts.seed}"

@@ -17,6 +17,9 @@ def summary(opened: cache.Cache, agreed: int, compared: int) -> str:
   """
   header = opened.header
   kept = "logits" if header.kind == "logits" else f"top {header.top_k}"
+  kept += f" of {header.classes:,} classes"
+  if header.classes == 1:
+    kept = "numbers"
   drawn = (
     f", {header.epochs} epochs of seed {header.augmentation['seed']}"
     if header.augmentation
@@ -29,8 +32,8 @@ def summary(opened: cache.Cache, agreed: int, compared: int) -> str:
     else ""
   )
   return (
-    f"cache: {opened.folder}: {header.examples:,} examples, {kept} of"
-    f" {header.shape[-1]:,} classes in {header.dtype}, view {header.view!r}"
+    f"cache: {opened.folder}: {header.examples:,} examples, {kept} in"
+    f" {header.dtype}, view {header.view!r}"
     f"{drawn}, {size / 2**20:,.1f} MiB{label}"
   )
 

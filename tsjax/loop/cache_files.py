@@ -239,7 +239,7 @@ def _copy(
         return f"{dump.path}: row {start + row}"
 
       if header.kind == "top_k":
-        block = cache_import.check_top_k(block, header.shape[-1], told)
+        block = cache_import.check_top_k(block, header.classes, told)
       arrays = cache_writer.stored(block, header, told)
       keys = (
         _keys(header, whole, dump.index[rows.start : rows.stop])

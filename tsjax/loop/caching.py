@@ -100,10 +100,11 @@ def write(
   shape = jax.eval_shape(logits, variables, _numbers(one), np.uint32(0))[
     "logits"
   ].shape[1:]
-  if top_k > shape[-1]:
+  classes = shape[-1] if shape else 1
+  if top_k > classes:
     raise errors.UserError(
-      f"--top-k={top_k}: stage {stage!r} has {shape[-1]} classes; take fewer,"
-      " or leave it out for all logits"
+      f"--top-k={top_k}: stage {stage!r} has {classes} classes; take fewer, or"
+      " leave it out for all logits"
     )
   header = cache_header.Header(
     kind="top_k" if top_k else "logits",
@@ -236,11 +237,11 @@ def _make_predict(
       inputs = jax.vmap(lambda x: parts.views[view](x, None))(dict(batch))
     outputs, _ = forward.forward(module, variables, inputs, train=False)
     logits = outputs.output
-    if not isinstance(logits, jax.Array) or logits.ndim < 2:
+    if not isinstance(logits, jax.Array) or logits.ndim < 1:
       told = getattr(logits, "shape", type(logits).__name__)
       raise errors.UserError(
-        f"--stage={stage!r}: a cache holds logits [batch, ..., classes], and"
-        f" the model returns {told}"
+        f"--stage={stage!r}: a cache holds one array [batch, ...] of logits or"
+        f" numbers, and the model returns {told}"
       )
     if not top_k:
       return {"logits": logits.astype(jnp.float32)}
