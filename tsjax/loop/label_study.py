@@ -24,7 +24,7 @@ from tsjax.config import sections, specs
 from tsjax.core import durations, errors
 from tsjax.data import splits as splits_lib
 from tsjax.distill import transfer
-from tsjax.loop import checks
+from tsjax.loop import checks, needs
 from tsjax.report import labels as labels_page
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -118,9 +118,7 @@ def expand(
       for part in rest[:-1]:
         node = node[part]
       node[rest[-1]] = copy.deepcopy(value)
-  kept = [
-    stage for stage in config.order if stage in set(_needed(config, name))
-  ]
+  kept = needs.stages(config, name)
   stages, order = {stage: config.stages[stage] for stage in kept}, list(kept)
   for fraction in sorted(fractions):
     try:
@@ -329,24 +327,3 @@ def _pseudo(
     teacher="average",
   )
   return stage
-
-
-def _needed(config: config_dict.ConfigDict, name: str) -> Iterator[str]:
-  """The earlier stages without which stage `name` cannot be trained."""
-  earlier = list(config.order)[: list(config.order).index(name)]
-  stage = config.stages[name]
-  read = [*stage.teachers]
-  for ensemble in stage.get("ensembles", {}).values():
-    read += ensemble.members
-  if stage.start is not None:
-    named = [
-      value
-      for value in (stage.start[key] for key in stage.start)
-      if isinstance(value, str) and value.partition(".")[0] in earlier
-    ]
-    # A start that names none may read any.
-    read += named or earlier
-  for found in dict.fromkeys(label.partition(".")[0] for label in read):
-    if found in earlier:
-      yield found
-      yield from _needed(config, found)

@@ -49,7 +49,7 @@ def scores_figure(comparison: Comparison) -> markup.Markup | str:
   told = [intervals.KINDS[k] for k in intervals.KINDS if k in kinds]
   how = f" ({'; '.join(told)})" if told else ""
   return layout.figure(
-    f"{words.title(metric).capitalize()} on test",
+    f"{_capital(metric)} on test",
     drawings.rows(
       shown,
       words.title(metric) + (", %" if share else ""),
@@ -97,7 +97,7 @@ def differences(comparison: Comparison) -> list[markup.Markup]:
   side = "left" if comparison["lower_is_better"] else "right"
   base = comparison["baseline"]
   drawing = layout.figure(
-    f"{words.title(metric).capitalize()} above {base}’s",
+    f"{_capital(metric)} above {base}’s",
     drawings.rows(
       groups[: drawings.ROWS // (len(numbers) - 1)],
       f"{_unit(metric)} above {base}",
@@ -136,6 +136,11 @@ def differences(comparison: Comparison) -> list[markup.Markup]:
     _tag("div", drawing, class_="grid"),
     layout.table("Differences", titles, rows),
   )
+
+
+def _capital(metric: str) -> str:
+  title = words.title(metric)
+  return title[:1].upper() + title[1:]
 
 
 def _unit(metric: str) -> str:

@@ -177,7 +177,11 @@ def _at(
   ]
   if best != "alone" and "alone" in means:
     gain = _pair(pairs, best, "alone")
-    sure = "" if gain["told"] else ", not told from chance"
+    sure = ", not told from chance"
+    if gain["told"]:
+      sure = ""
+    elif words.finite(gain["low"]) and gain["low"] > 0:
+      sure += " once corrected"
     span = compare_words.span(gain, metric)
     between = "" if span == words.NOTHING else f" ({span})"
     parts.append(
@@ -213,7 +217,11 @@ def _equivalent(
       f" {labels_figures.percent(enough[0])} of them, in the mean."
     )
   if alone:
-    return " Alone, the student reaches as much with no share tried here."
+    most = max(alone, key=lambda other: alone[other])
+    return (
+      " Alone, the student reaches it with no share tried here:"
+      f" {words.percent(alone[most])} % with {labels_figures.percent(most)}."
+    )
   return ""
 
 

@@ -116,7 +116,7 @@ def table(
   methods: list[str],
   teachers: Mapping[str, Any],
 ) -> markup.Markup:
-  """A row for each share of labels, the teacher last."""
+  """A row for each share of labels; the teacher below."""
   rows = []
   for share, stages in found.items():
     means = {m: words.mean(s, *where) for m, s in stages.items()}
@@ -127,15 +127,24 @@ def table(
         *(_cell(stages.get(m), where, means.get(m) == top) for m in methods),
       ]
     )
-  for name, stage in teachers.items():
-    cells = [""] * len(methods)
-    cells[-1] = _cell(stage, where, False)
-    rows.append([markup.join(name, _tag("small", "the teacher")), *cells])
-  return layout.table(
+  table = layout.table(
     f"{words.title(where[1])} by share of labels",
     ["labels", *(f"{m}, {words.title(where[1])}, %" for m in methods)],
     rows,
   )
+  told = [
+    _tag(
+      "p",
+      "Its teacher, ",
+      _tag("code", name),
+      ", reached ",
+      _cell(stage, where, False),
+      " %.",
+      class_="lead",
+    )
+    for name, stage in teachers.items()
+  ]
+  return markup.join(table, told)
 
 
 def all_pairs(pairs: Mapping[float, Any], metric: str) -> markup.Markup:
