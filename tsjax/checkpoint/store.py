@@ -9,8 +9,11 @@ for the one before it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
+import functools
 import json
+import logging
 import math
+import sys
 from typing import Any
 import zlib
 
@@ -88,19 +91,20 @@ class Store:
       return
     if score is not None and not math.isfinite(score):
       score = None
+    # Which checkpoints go is decided during the save, when none can be read.
+    scores = {str(earlier): self._score(earlier) for earlier in self.steps()}
+    self._scores[step] = score
     written = {
       **manifest,
       "format": FORMAT,
       "step": step,
       "score": score,
+      # Damage must not make another checkpoint the best.
+      "scores": scores,
       "shapes": _shapes(state),
       "checksums": checksums(state),
     }
     written["checksum"] = _manifest_checksum(written)
-    # Which checkpoints go is decided during the save, when none can be read.
-    for earlier in self.steps():
-      self._score(earlier)
-    self._scores[step] = score
     with self._naming("a checkpoint could not be written"):
       self._manager.save(
         step,
@@ -204,6 +208,12 @@ class Store:
         self._passed_over.append(step)
     return None
 
+  def drop_from(self, step: int) -> None:
+    """Deletes the checkpoints of `step` and after, to go on before it."""
+    self.wait()
+    self._passed_over += [s for s in self.steps() if s >= step]
+    self._delete_passed_over()
+
   def best(self) -> int | None:
     """The step with the highest score; the earliest of equals."""
     return self._best(self.steps())
@@ -224,18 +234,28 @@ class Store:
       try:
         self._scores[step] = self.manifest(step)["score"]
       except Damaged as e:
-        self._warn(f"a checkpoint cannot be the best: {e}")
-        self._scores[step] = None
+        self._scores[step] = self._remembered(step)
+        if self._scores[step] is None:
+          self._warn(f"a checkpoint cannot be the best: {e}")
     return self._scores[step]
+
+  def _remembered(self, step: int) -> float | None:
+    """A damaged checkpoint's score, as a later one knew it."""
+    for later in self.steps():
+      if later > step:
+        with contextlib.suppress(Damaged):
+          return self.manifest(later).get("scores", {}).get(str(step))
+    return None
 
   def _delete_passed_over(self) -> None:
     # Left there, they would stand in the way of saves up to their steps, and
     # count as the latest.
-    for step in self._passed_over:
-      self._manager.delete(step)
-      self._scores.pop(step, None)
-    if self._passed_over:
-      self._manager.reload()
+    with self._naming("a damaged checkpoint could not be deleted"):
+      for step in self._passed_over:
+        self._manager.delete(step)
+        self._scores.pop(step, None)
+      if self._passed_over:
+        self._manager.reload()
     self._passed_over = []
 
   def _where(self, step: int) -> str:
@@ -251,12 +271,34 @@ class Store:
 
   @contextlib.contextmanager
   def _reading(self, step: int) -> Iterator[None]:
+    _hush()
     try:
       yield
     except Exception as e:
       raise Damaged(
         f"{self._where(step)}: cannot be read ({_one_line(e)})"
       ) from e
+
+
+@functools.cache
+def _hush() -> None:
+  """Keeps the reads beside one that fails from printing their tracebacks.
+
+  Orbax leaves them running; they end later, with nobody to tell.
+  """
+  before = sys.unraisablehook
+
+  def hook(what: Any) -> None:
+    code = getattr(what.object, "cr_code", None)
+    of_orbax = code is not None and "orbax" in code.co_filename
+    if not of_orbax and str(what.exc_value) != "Event loop is closed":
+      before(what)
+
+  sys.unraisablehook = hook
+  # The message quotes TensorStore, which names its driver.
+  logging.getLogger("asyncio").addFilter(
+    lambda record: '"zarr" driver' not in record.getMessage()
+  )
 
 
 @dataclasses.dataclass(frozen=True)
