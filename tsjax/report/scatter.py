@@ -131,29 +131,28 @@ def targets(
 def _names(
   points: Sequence[Point], x_axis: axes.Axis, y_axis: axes.Axis
 ) -> list[markup.Markup]:
-  """Names beside their marks, moved apart where they would overlap."""
-  # Each on the side with more room; a column of names on either side.
-  sides: dict[bool, list[list]] = {True: [], False: []}
-  for p in points:
-    x = x_axis(p.x)
-    sides[x < (_LEFT + _RIGHT) / 2].append([y_axis(p.y), x, p])
+  """Names beside their marks, where they cover no mark and no other name."""
+  marks = [(x_axis(p.x), y_axis(p.y)) for p in points]
+  taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
   parts = []
-  for right, found in sides.items():
-    found.sort(key=lambda entry: entry[0])
-    for k in range(1, len(found)):
-      found[k][0] = max(found[k][0], found[k - 1][0] + 14)
-    for k in reversed(range(len(found))):
-      limit = found[k + 1][0] - 14 if k + 1 < len(found) else _BOTTOM - 4
-      found[k][0] = min(found[k][0], limit)
-    for y, x, p in found:
-      # Above the line that reaches to the tail.
-      parts.append(
-        axes.label(
-          x + (6 if right else -6),
-          y - 7,
-          axes.short(p.name, 18),
-          "start" if right else "end",
-          class_="ink halo",
-        )
-      )
+  for p, (x, y) in zip(points, marks, strict=True):
+    name = axes.short(p.name, 18)
+    wide = 6.6 * len(name)
+    places = [
+      (left, y + down)
+      for down in (-7.0, 16.0, -20.0, 29.0)
+      for left in (x + 6, x - 6 - wide)
+      if left >= _LEFT and left + wide <= figures.WIDTH
+    ]
+    places = [b for b in places if _TOP - 8 <= b[1] <= _BOTTOM - 2] or places
+    boxes = [(x0, y0 - 10, x0 + wide, y0 + 2) for x0, y0 in places]
+    free = [b for b in boxes if not any(_overlap(b, t) for t in taken)]
+    x0, _, _, y1 = (free or boxes or [(_LEFT, y - 10, _LEFT + wide, y + 2)])[0]
+    taken.append((x0, y1 - 12, x0 + wide, y1))
+    # Not above the lines of spread and tail, but readable across them.
+    parts.append(axes.label(x0, y1 - 2, name, class_="ink halo"))
   return parts
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+  return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

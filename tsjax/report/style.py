@@ -98,11 +98,13 @@ svg.key{{display:inline-block;width:14px;height:14px;margin:0 6px -2px 0;
 .scroll:focus-visible{{outline:2px solid var(--right)}}
 table{{border-collapse:collapse;font-size:.9rem;width:100%;
   font-variant-numeric:tabular-nums}}
-th,td{{padding:9px 11px;text-align:right;white-space:nowrap;
+th,td{{padding:9px 8px;text-align:right;white-space:nowrap;
   border-top:1px solid var(--rule);vertical-align:top}}
 thead th{{border-top:0;color:var(--soft);font-weight:500;font-size:.82rem;
   vertical-align:bottom;white-space:normal;line-height:1.3}}
 th:first-child,td.words{{text-align:left}}
+th:first-child{{padding-left:12px}}
+td:last-child,th:last-child{{padding-right:12px}}
 tbody th{{font-weight:600}}
 tbody th:first-child{{position:sticky;left:0;background:var(--panel);
   max-width:16em;white-space:normal;overflow-wrap:anywhere;min-width:clamp(8.5em,14vw,13em)}}
