@@ -35,7 +35,7 @@ def test_extras_exist(project):
   assert set(extras) == {
     "test",
     "prepare",
-    "parquet",
+    "tables",
     "wandb",
     "gpu",
     "tpu",

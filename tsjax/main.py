@@ -14,6 +14,7 @@ COMMANDS = {
   "fit": "fit",
   "evaluate": "evaluate",
   "cache": "cache",
+  "sweep": "sweep",
   "report": "report",
   "explain": "explain",
   "list": "listing",

@@ -39,16 +39,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help="in which outputs are stored: float32 or float16 (default: float32)",
   )
   parser.add_argument(
-    "--top-k", type=int, default=0, metavar="K", help="default: all classes"
+    "--top-k",
+    type=int,
+    default=0,
+    metavar="K",
+    help="keep the K likeliest classes (default: all logits)",
   )
   parser.add_argument(
     "--temperature",
     type=float,
     metavar="T",
-    help="of the top-k log-probabilities",
+    help="T of the top-k log-probabilities: that of the term that reads them",
   )
   parser.add_argument(
-    "--view", default="", help="what the teacher sees (default: its own view)"
+    "--view",
+    default="",
+    help="what the teacher sees (default: its own view; with --from, the"
+    " only one)",
   )
   parser.add_argument(
     "--epochs",
@@ -58,15 +65,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help="the view's random draws of so many epochs (default: none drawn)",
   )
   parser.add_argument(
-    "--seed", type=int, metavar="S", help="of the draws (default: the first)"
+    "--seed",
+    type=int,
+    metavar="S",
+    help="of the draws (default: the run's first seed)",
   )
   parser.add_argument(
     "--teacher-seed",
     type=int,
     metavar="S",
-    help="with which the teacher was trained (default: --seed)",
+    help="with which the teacher was trained (default: --seed where the run"
+    " has it, else the run's first)",
   )
-  parser.add_argument("--split", default="train", help="default: train")
+  parser.add_argument(
+    "--split",
+    default="train",
+    help="the split of the run that is written (default: train)",
+  )
 
 
 def run(

@@ -325,7 +325,7 @@ class Experiment:
       seed=seed,
       trained={
         name: cached.checksum(self.variables(name, seed))
-        for name in caches
+        for name in cached.stages_of(caches)
         if name in self._before(built.name)
       },
     )

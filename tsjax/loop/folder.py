@@ -44,7 +44,7 @@ def check(workdir: epath.Path, config: Any) -> None:
   if not path.exists():
     return
   before = writers.read_json(path, needs=("config",))["config"]
-  for key, was, now in _differences(before, config, "config"):
+  for key, was, now in differences(before, config, "config"):
     if key.split(".")[1] not in _free(config):
       raise errors.UserError(
         f"{path}: {key} was {was!r} and is now {now!r}; restore it, or"
@@ -81,11 +81,12 @@ def _free(config: Any) -> tuple[str, ...]:
   return tuple(k for k in FREE if not (over_seeds and k == "seeds"))
 
 
-def _differences(
+def differences(
   before: Any, now: Any, key: str
 ) -> Iterator[tuple[str, Any, Any]]:
+  """Yields (key, value before, value now) where two trees of JSON differ."""
   if isinstance(before, dict) and isinstance(now, dict):
     for name in sorted(before.keys() | now.keys()):
-      yield from _differences(before.get(name), now.get(name), f"{key}.{name}")
+      yield from differences(before.get(name), now.get(name), f"{key}.{name}")
   elif before != now:
     yield key, before, now

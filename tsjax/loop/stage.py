@@ -139,9 +139,8 @@ def build(
   timeline = _timeline(config, split.size, run.data.batch_size, key)
   caches = _caches(config, among, split, timeline, key)
   seen = cache_lib.Joined(split, caches[run.seeds[0]]) if caches else split
-  example = checks.call(
-    "config.data.source", _example, seen, run.data.batch_size
-  )
+  read = f"{key}.cached" if caches else "config.data.source"
+  example = checks.call(read, _example, seen, run.data.batch_size)
   program, sizes = structure.program(
     config, among, earlier, example, key, caches.get(run.seeds[0], {})
   )
