@@ -72,6 +72,12 @@ def test_folders_without_splits_give_a_stratified_share(tmp_path):
   np.testing.assert_array_equal(again.labels("test"), source.labels("test"))
 
 
+@pytest.mark.parametrize("size", [4, (4,), (4, 4)])
+def test_one_number_is_both_sides(animals, size):
+  source = image_folder.image_folder(animals, size)
+  assert source.read("test", np.array([0]))["image"].shape == (1, 4, 4, 3)
+
+
 def test_the_order_of_classes_may_be_given(animals):
   source = image_folder.image_folder(animals, 4, classes=("dog", "cat"))
   assert source.classes == ("dog", "cat")

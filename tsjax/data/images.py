@@ -34,7 +34,9 @@ def size_of(name: str, size: int | tuple[int, int]) -> tuple[int, int]:
   Raises:
     UserError: a side is no whole number from 1.
   """
-  sides = (size, size) if isinstance(size, int) else tuple(size)
+  sides = (size,) if isinstance(size, int) else tuple(size)
+  # An override of a tuple by one number is a tuple of one.
+  sides = sides * 2 if len(sides) == 1 else sides
   if len(sides) != 2 or any(int(s) != s or s < 1 for s in sides):
     raise errors.UserError(
       f"{name}: size={size!r} must be (height, width), each 1 or more"
