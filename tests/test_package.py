@@ -36,6 +36,7 @@ def test_extras_exist(project):
     "test",
     "prepare",
     "tables",
+    "datasets",
     "wandb",
     "gpu",
     "tpu",

@@ -15,6 +15,7 @@ ROOMS = {
     "tsjax.data.sources",
     "tsjax.data.tables",
     "tsjax.data.image_folder",
+    "tsjax.data.hugging_face",
     "tsjax.data.tfds_source",
   ),
   "views": ("tsjax.data.views", "tsjax.data.still"),
