@@ -36,7 +36,7 @@ def test_extras_exist(project):
     "test",
     "prepare",
     "tables",
-    "datasets",
+    "hugging_face",
     "wandb",
     "gpu",
     "tpu",
