@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 from tests import bad_input_cases as cases
+from tests import bad_input_commands as more_cases
 from tsjax import main
 from tsjax.config import loading
 from tsjax.loop import arm
+
+EDITS = cases.EDITS | more_cases.EDITS
+COMMANDS = cases.COMMANDS | more_cases.COMMANDS
 
 # A whole config file -> what the one line must hold.
 FILES = {
@@ -138,10 +142,10 @@ def line(error: str, folder: pathlib.Path) -> str:
   return error.replace(str(folder), "TMP")
 
 
-@pytest.mark.parametrize("edit", cases.EDITS)
+@pytest.mark.parametrize("edit", EDITS)
 def test_config_is_refused(edit, told, tmp_path):
   write_config(tmp_path, edit)
-  assert cases.EDITS[edit] in told(cases.FIT)
+  assert EDITS[edit] in told(cases.FIT)
 
 
 @pytest.mark.parametrize("text", FILES)
@@ -150,9 +154,9 @@ def test_file_is_refused(text, told, tmp_path):
   assert FILES[text] in told(cases.FIT)
 
 
-@pytest.mark.parametrize("command", cases.COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_refused(command, told):
-  assert cases.COMMANDS[command] in told(command)
+  assert COMMANDS[command] in told(command)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
