@@ -164,7 +164,7 @@ def test_the_flag_is_read():
     ("0", "0 is no share"),
     ("-0.1", "-0.1 is no share"),
     ("nan", "nan is no share"),
-    ("strnog=hard", "did you mean 'strong'?"),
+    ("strnog=hard", "did you mean 'strong'"),
     ("threshold=high", "'high' is no number"),
   ],
 )
@@ -195,6 +195,7 @@ def _no_labels_term(c):
     (None, {"fractions": (0.001,)}, "no fraction has one example of every"),
     (None, {"changes": {"alnoe": {}}}, "did you mean 'alone'?"),
     (None, {"fractions": ()}, "at least one"),
+    (None, {"strong": "strng"}, "did you mean 'strong'"),
   ],
 )
 def test_a_config_that_gives_no_study_is_told(spoil, options, told):

@@ -288,6 +288,8 @@ def test_wrong_arguments_are_told(pair, tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(errors.UserError, match="is a file"):
     compare.write([pair[0], tmp_path / "file"], tmp_path / "out")
+  with pytest.raises(errors.UserError, match="cannot be written"):
+    compare.write(pair, tmp_path / "file" / "out")
   (tmp_path / "empty").mkdir()
   with pytest.raises(errors.UserError, match="holds no run"):
     compare.write([pair[0], tmp_path / "empty"], tmp_path / "out")

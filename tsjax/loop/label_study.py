@@ -76,7 +76,7 @@ def expand(
   config: config_dict.ConfigDict,
   *,
   fractions: Sequence[float] = FRACTIONS,
-  strong: str = "strong",
+  strong: str = "",
   threshold: float = 0.95,
   changes: Mapping[str, Mapping[str, Any]] | None = None,
   say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
@@ -91,7 +91,8 @@ def expand(
     config: any classification config; it is not changed.
     fractions: shares of the training labels, each in (0, 1].
     strong: the view of `config.data.views` under which `pseudo` trains, while
-      its pseudo-labels come from the template's view.
+      its pseudo-labels come from the template's view; "" is the one named
+      "strong", if there is one.
     threshold: the confidence from which a pseudo-label counts.
     changes: method -> keys of its stages and their values, such as
       "learning_rate" or "objective.pseudo.weight".
@@ -103,11 +104,18 @@ def expand(
   """
   _check_fractions(fractions)
   config = copy.deepcopy(config)
+  if strong and strong not in config.data.views:
+    raise errors.UserError(
+      f"{_FLAG}: strong={strong!r} is no view of config.data.views:"
+      f" {errors.nearest(strong, config.data.views)}"
+    )
   name = _template(config)
   train = _train_split(config)
   template = config.stages[name]
   _in_steps(template, train.size, config.data.batch_size, name)
-  methods = dict(_methods(template, name, config, strong, threshold, say))
+  methods = dict(
+    _methods(template, name, config, strong or "strong", threshold, say)
+  )
   for method, keys in (changes or {}).items():
     if method not in labels_page.METHODS:
       raise errors.UserError(

@@ -1,6 +1,7 @@
 """The page of several runs, and the shell that such pages share."""
 
 from collections.abc import Mapping
+import contextlib
 import json
 import math
 from typing import Any
@@ -9,6 +10,7 @@ import uuid
 from etils import epath
 import numpy as np
 
+from tsjax.core import errors
 from tsjax.report import compare_sections, compare_words, markup, style
 
 _tag = markup.tag
@@ -72,20 +74,29 @@ def write(folder: epath.PathLike, texts: Mapping[str, str]) -> epath.Path:
 
   Returns:
     The path of the last.
+
+  Raises:
+    UserError: nothing can be written there.
   """
   folder = epath.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
   written = []
   try:
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in texts.items():
       path = folder / f".{name}.{uuid.uuid4().hex}"
       written.append((path, folder / name))
       path.write_bytes(content.encode())
     for path, target in written:
       path.replace(target)
+  except OSError as e:
+    raise errors.UserError(
+      f"{folder}: cannot be written ({e.strerror or e}); name another folder,"
+      " or make room"
+    ) from e
   finally:
     for path, _ in written:
-      path.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
   return written[-1][1]
 
 
