@@ -82,6 +82,20 @@ def test_the_words_follow_the_numbers():
   assert "Chance alone could have put any of the methods ahead." in third
 
 
+def test_the_headline_is_of_the_fewest_and_the_most_labels():
+  found = re.sub("<[^>]+>", "", labels.headline(results(TABLE)))
+  assert re.fullmatch(
+    r"With 1 % of the labels, (both|distilled) reaches 9\d\.\d % F1, the"
+    r" student alone [56]\d\.\d %; with 100 %, they reach 9\d\.\d and"
+    r" 9\d\.\d %\.",
+    found,
+  )
+  table = {f: {"alone": 0.9, "distilled": 0.9} for f in (0.1, 1.0)}
+  found = labels.headline(results(table))
+  assert "no method is clearly ahead" in found
+  assert labels.headline({"stages": {}}) is None
+
+
 def test_a_method_that_does_harm_is_not_hidden():
   table = {f: {"alone": 0.9, "pseudo": 0.5} for f in (0.1, 1.0)}
   text = text_of(labels.section(results(table)))

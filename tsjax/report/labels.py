@@ -40,6 +40,38 @@ def study(results: Results) -> dict[float, dict[str, Any]]:
   }
 
 
+def headline(results: Results) -> markup.Markup | None:
+  """One sentence for the top of the page; None where the run is no study."""
+  found = study(results)
+  where = words.score(results.get("stages") or {}, _names(found))
+  if not found or not where or not all("alone" in s for s in found.values()):
+    return None
+  share = next(iter(found))
+  means = {m: words.mean(s, *where) for m, s in found[share].items()}
+  best = max(means, key=lambda m: means[m])
+  pairs = _pairs(found[share], *where, results.get("seeds") or ())
+  few = f"With {labels_figures.percent(share)} of the labels"
+  if best == "alone" or not _pair(pairs, best, "alone")["told"]:
+    return markup.join(
+      f"{few}, no method is clearly ahead of the student alone, which has"
+      f" {words.percent(means['alone'])} % {words.title(where[1])}."
+    )
+  parts: list[object] = [
+    f"{few}, ",
+    _tag("code", best),
+    f" reaches {words.percent(means[best])} % {words.title(where[1])}, the"
+    f" student alone {words.percent(means['alone'])} %",
+  ]
+  last = next(reversed(found))
+  if last != share and best in found[last]:
+    ends = [words.mean(found[last][m], *where) for m in (best, "alone")]
+    parts.append(
+      f"; with {labels_figures.percent(last)}, they reach"
+      f" {words.percent(ends[0])} and {words.percent(ends[1])} %"
+    )
+  return markup.join(*parts, ".")
+
+
 def section(results: Results) -> list[markup.Markup]:
   """Scores over label fractions; [] where the run is no such study.
 
