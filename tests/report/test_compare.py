@@ -290,6 +290,11 @@ def test_wrong_arguments_are_told(pair, tmp_path):
     compare.write([pair[0], tmp_path / "file"], tmp_path / "out")
   with pytest.raises(errors.UserError, match="cannot be written"):
     compare.write(pair, tmp_path / "file" / "out")
+  point = tmp_path / "swept" / "points" / "rate=1"
+  point.mkdir(parents=True)
+  (tmp_path / "swept" / "grid.json").write_text("{}")
+  with pytest.raises(errors.UserError, match="was not chosen"):
+    compare.write([pair[0], point], tmp_path / "out")
   (tmp_path / "empty").mkdir()
   with pytest.raises(errors.UserError, match="holds no run"):
     compare.write([pair[0], tmp_path / "empty"], tmp_path / "out")

@@ -29,6 +29,8 @@ def read(folder: epath.Path) -> tuple[dict[str, Any], Any]:
   if not path.exists():
     if (folder / "report" / "sweep.json").exists():
       why = "is a sweep's folder; its runs are in its folder points"
+    elif (folder.parent.parent / "grid.json").exists():
+      why = "is a point of a sweep that was not chosen, so it was not tested"
     elif (folder / "run.json").exists():
       why = "has not finished; `tsjax fit` with the same config goes on with it"
     elif (folder / "results.json").exists():

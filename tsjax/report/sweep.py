@@ -215,8 +215,8 @@ def _points(sweep: Sweep, points: list[dict[str, Any]]) -> list[markup.Markup]:
   rows = []
   for point in points:
     here = point["name"] == sweep["chosen"]
-    # A long name may break after a comma, and not within a word.
-    name = point["name"].replace(",", ",\u200b")
+    # A long name may break at its signs, and not within a word.
+    name = point["name"].replace(",", ",\u200b").replace("=", "\u200b=")
     if here:
       link = f"../points/{point['name']}/report/index.html"
       name = _tag("a", name, href=link, style="color:inherit")
