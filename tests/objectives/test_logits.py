@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tsjax import objectives
-from tsjax.objectives import logits
+from tsjax.core import errors
+from tsjax.objectives import logits, top_k
 
 
 def normal(seed, *shape, scale=2.0):
@@ -148,3 +149,150 @@ def test_kl_by_hand():
   p = jnp.log(jnp.asarray([0.5, 0.5, 0.0]))
   q = jnp.log(jnp.asarray([0.25, 0.5, 0.25]))
   np.testing.assert_allclose(logits.kl(p, q), 0.5 * np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "loss",
+  [
+    objectives.soft_targets,
+    objectives.generalised_jsd,
+    objectives.skew_kl,
+    objectives.skew_reverse_kl,
+    objectives.logit_mse,
+  ],
+)
+def test_a_temperature_for_each_example(pair, loss):
+  student, teacher = (jnp.asarray(x, jnp.float32) for x in pair)
+  temperatures = jnp.linspace(1.0, 4.0, 8)
+  values = loss(student, teacher, temperature=temperatures)
+  for b in (0, 5):
+    alone = loss(student[b], teacher[b], temperature=temperatures[b])
+    np.testing.assert_allclose(values[b], alone, rtol=1e-5)
+  with pytest.raises(errors.UserError, match="one for each"):
+    loss(student, teacher, temperature=temperatures[:3])
+
+
+@pytest.mark.parametrize(
+  "loss",
+  [
+    objectives.generalised_jsd,
+    objectives.skew_kl,
+    objectives.skew_reverse_kl,
+    objectives.total_variation,
+    objectives.logit_mse,
+    objectives.reverse_kl,
+    objectives.student_top_k,
+  ],
+)
+def test_a_class_that_both_exclude_leaves_a_finite_gradient(pair, loss):
+  student, teacher = (
+    jnp.asarray(x, jnp.float32).at[:, 9].set(-jnp.inf) for x in pair
+  )
+  more = {"k": 4} if loss is objectives.student_top_k else {}
+  value, gradient = jax.value_and_grad(
+    lambda s: loss(s, teacher, **more).sum()
+  )(student)
+  assert np.isfinite(value)
+  assert np.isfinite(gradient).all()
+  without = loss(student[:, :9], teacher[:, :9], **more).sum()
+  share = 0.9 if loss is objectives.logit_mse else 1.0
+  np.testing.assert_allclose(value, share * without, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "loss", [objectives.generalised_jsd, objectives.skew_kl]
+)
+def test_a_class_that_only_the_student_excludes_is_bounded(pair, loss):
+  student, teacher = (jnp.asarray(x, jnp.float32) for x in pair)
+  student = student.at[:, 2].set(-jnp.inf)
+  value, gradient = jax.value_and_grad(lambda s: loss(s, teacher).sum())(
+    student
+  )
+  assert np.isfinite(value)
+  assert np.isfinite(gradient).all()
+
+
+def test_mixtures_at_their_ends_are_the_divergences(pair):
+  student, teacher = (jnp.asarray(x, jnp.float32) for x in pair)
+  forward = objectives.soft_targets(student, teacher)
+  reverse = objectives.reverse_kl(student, teacher)
+  for value, expected in (
+    (objectives.generalised_jsd(student, teacher, beta=0.0), forward),
+    (objectives.generalised_jsd(student, teacher, beta=1.0), reverse),
+    (objectives.skew_kl(student, teacher, alpha=0.0), forward),
+    (objectives.skew_reverse_kl(student, teacher, alpha=0.0), reverse),
+    (objectives.soft_targets(teacher, student), reverse),
+  ):
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_the_student_s_top_k_is_never_above_all_classes(pair):
+  student, teacher = (jnp.asarray(x, jnp.float32) for x in pair)
+  dense = objectives.soft_targets(student, teacher)
+  last = np.zeros(8)
+  for k in (1, 3, 9, 10):
+    value = objectives.student_top_k(student, teacher, k=k)
+    assert (value <= dense + 1e-5).all()
+    assert (value >= last - 1e-5).all()
+    last = value
+  np.testing.assert_allclose(last, dense, rtol=1e-5)
+
+
+def test_another_vocabulary_and_another_length():
+  student = jnp.asarray(normal(0, 2, 4, 6), jnp.float32)
+  teacher = jnp.asarray(normal(1, 2, 3, 9), jnp.float32)
+  with pytest.raises(errors.UserError, match="truncated"):
+    objectives.universal_logits(student, teacher)
+  values, valid = objectives.universal_logits(
+    student, teacher, length="truncated"
+  )
+  np.testing.assert_array_equal(valid, [[True, True, True, False]] * 2)
+  np.testing.assert_allclose(
+    values[:, :3],
+    objectives.universal_logits(student[:, :3], teacher),
+    rtol=1e-5,
+  )
+
+
+@pytest.mark.parametrize(
+  ("call", "told"),
+  [
+    (lambda s, t: objectives.soft_targets(s, t[:, :9]), "one shape"),
+    (lambda s, t: objectives.generalised_jsd(s, t, beta=1.5), "not in 0..1"),
+    (lambda s, t: objectives.skew_kl(s, t, alpha=-1), "not in 0..1"),
+    (lambda s, t: objectives.total_variation(s, t, k=11), "0..10"),
+    (lambda s, t: objectives.student_top_k(s, t, k=0), "1..10"),
+    (lambda s, t: objectives.logit_mse(s, t, reduction="men"), "mean"),
+    (lambda s, t: objectives.hinge_ranking(s, t, k=11), "0..10"),
+    (lambda s, t: objectives.dist(s, t, temperature=s[:, 0]), "one temp"),
+    (
+      lambda s, t: objectives.decoupled(s, t, jnp.zeros((8, 1), int)),
+      "one class",
+    ),
+    (
+      lambda s, t: objectives.virtual_teacher(
+        s, jnp.zeros(8, int), correct=0.05
+      ),
+      "share of a class",
+    ),
+    (
+      lambda s, t: objectives.standardised_soft_targets(s[:, :1], t[:, :1]),
+      "no deviation",
+    ),
+  ],
+)
+def test_what_cannot_be_compared_is_refused(pair, call, told):
+  student, teacher = (jnp.asarray(x, jnp.float32) for x in pair)
+  with pytest.raises(errors.UserError, match=told):
+    call(student, teacher)
+
+
+def test_ranking_reads_the_teacher_s_top_k(pair):
+  student, teacher = (jnp.asarray(x, jnp.float32) for x in pair)
+  cached = top_k.top_k(teacher, 4)
+  for loss in (objectives.hinge_ranking, objectives.logistic_ranking):
+    values, counts = loss(student, teacher, k=4)
+    assert values.shape == counts.shape == (8, 4, 4)
+    # Four classes in order: six pairs.
+    np.testing.assert_array_equal(counts.sum((1, 2)), 6)
+    np.testing.assert_array_equal(loss(student, cached)[0], values)

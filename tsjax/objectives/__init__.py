@@ -5,25 +5,69 @@ What a loss reads it names in its signature: `student`, `teacher`, `target`,
 """
 
 from tsjax.objectives.consistency import pseudo_labels
+from tsjax.objectives.correlation import dist
+from tsjax.objectives.decoupled import (
+  decoupled,
+  minifinetuning,
+  normalised,
+  virtual_teacher,
+)
 from tsjax.objectives.features import Hint, attention_transfer
 from tsjax.objectives.labels import (
   binary_cross_entropy,
   cross_entropy,
   squared_error,
 )
-from tsjax.objectives.logits import soft_targets
+from tsjax.objectives.logits import (
+  generalised_jsd,
+  logit_mse,
+  reverse_kl,
+  skew_kl,
+  skew_reverse_kl,
+  soft_targets,
+  standardised_soft_targets,
+  tempered_cross_entropy,
+  total_variation,
+)
 from tsjax.objectives.outputs import binary_soft_targets, squared_difference
+from tsjax.objectives.paths import (
+  CurriculumTemperature,
+  Taid,
+  interpolated_teacher,
+)
+from tsjax.objectives.ranking import hinge_ranking, logistic_ranking
 from tsjax.objectives.top_k import soft_targets_top_k
+from tsjax.objectives.vocabularies import student_top_k, universal_logits
 
 __all__ = [
+  "CurriculumTemperature",
   "Hint",
+  "Taid",
   "attention_transfer",
   "binary_cross_entropy",
   "binary_soft_targets",
   "cross_entropy",
+  "decoupled",
+  "dist",
+  "generalised_jsd",
+  "hinge_ranking",
+  "interpolated_teacher",
+  "logistic_ranking",
+  "logit_mse",
+  "minifinetuning",
+  "normalised",
   "pseudo_labels",
+  "reverse_kl",
+  "skew_kl",
+  "skew_reverse_kl",
   "soft_targets",
   "soft_targets_top_k",
   "squared_difference",
   "squared_error",
+  "standardised_soft_targets",
+  "student_top_k",
+  "tempered_cross_entropy",
+  "total_variation",
+  "universal_logits",
+  "virtual_teacher",
 ]
