@@ -53,10 +53,10 @@ def arms(workdir, stage):
   )
 
 
-def outcome(workdir):
+def outcome(workdir, stages=STAGES):
   """What a run came to: checksums of final states, results, metric lines."""
   found = {}
-  for stage in STAGES:
+  for stage in stages:
     record = json.loads(
       (pathlib.Path(workdir) / stage / "seed_0" / "result.json").read_text()
     )
@@ -267,6 +267,46 @@ def test_the_best_weights_outlive_restarts(tmp_path):
     strict=True,
   ):
     np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("where", ["manifest/metadata", "state/d/*"])
+def test_a_damaged_best_is_trained_again(tmp_path, where, capsys):
+  run = experiment.fit(best_config(), tmp_path)
+  expected = run.record("teacher", 0)
+  before = outcome(tmp_path, ("teacher",))
+  # As a run that was killed just before it wrote what it came to.
+  (tmp_path / "teacher" / "seed_0" / "result.json").unlink()
+  best = arms(tmp_path, "teacher")[0] / "checkpoints" / str(expected["step"])
+  for path in best.glob(where):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+  capsys.readouterr()
+  experiment.fit(best_config(), tmp_path)
+  (line,) = [
+    x for x in capsys.readouterr().err.splitlines() if "trained again" in x
+  ]
+  assert f"checkpoints/{expected['step']}: " in line
+  assert outcome(tmp_path, ("teacher",)) == before
+
+
+def test_damaged_lines_are_left_out_with_a_line(tmp_path, capsys):
+  c = pair.get_config("alone")
+  run = experiment.Experiment(
+    c, tmp_path, stop_requested=at_turn(18, error=Killed())
+  )
+  with pytest.raises(Killed):
+    run.fit()
+  path = arms(tmp_path, "teacher")[0] / "metrics.jsonl"
+  text = path.read_text()
+  path.write_text(text.replace('"loss": 2.', '"loss": 3.', 1))
+  assert path.read_text() != text
+  capsys.readouterr()
+  experiment.fit(c, tmp_path)
+  assert "metrics.jsonl: line 1 damaged: left out" in capsys.readouterr().err
+  results = json.loads((tmp_path / "report" / "results.json").read_text())
+  curve = results["stages"]["teacher"]["curves"][0]["train"]
+  assert curve["step"] == [8, 10, 15, 16, 20, 24]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tmp_path):

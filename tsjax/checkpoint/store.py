@@ -15,6 +15,7 @@ import logging
 import math
 import sys
 from typing import Any
+import warnings
 import zlib
 
 from etils import epath
@@ -267,7 +268,16 @@ class Store:
     try:
       yield
     except Exception as e:
-      raise errors.UserError(f"{self._folder}: {what} ({_one_line(e)})") from e
+      reason = _one_line(e)
+      remedy = ""
+      if "No space left" in reason or "quota" in reason.lower():
+        remedy = (
+          "; make room and start again with the same command, which goes on"
+          " from the last checkpoint"
+        )
+      raise errors.UserError(
+        f"{self._folder}: {what} ({reason}){remedy}"
+      ) from e
 
   @contextlib.contextmanager
   def _reading(self, step: int) -> Iterator[None]:
@@ -295,6 +305,9 @@ def _hush() -> None:
       before(what)
 
   sys.unraisablehook = hook
+  warnings.filterwarnings(
+    "ignore", message="coroutine '(_read_array|Store._get_array)"
+  )
   # The message quotes TensorStore, which names its driver.
   logging.getLogger("asyncio").addFilter(
     lambda record: '"zarr" driver' not in record.getMessage()

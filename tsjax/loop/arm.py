@@ -92,14 +92,32 @@ def train(arm: Arm) -> Ended:
     arm.folder / "checkpoints", keep=arm.keep, warn=arm.progress.line
   )
   try:
-    try:
-      return _Turns(arm, store).run()
-    except diagnose.NotFinite as e:
-      failure = diagnose.NotFinite(e.since, e.step, e.what)
+    while True:
+      try:
+        return _Turns(arm, store).run()
+      except _BestLost as e:
+        arm.progress.line(f"{arm.title}: {e}; trained again up to it")
+        arm.progress.skip(-arm.stage.timeline.steps)
+        store.drop_from(e.step)
+      except diagnose.NotFinite as e:
+        failure = diagnose.NotFinite(e.since, e.step, e.what)
+        break
     # Out here the spoilt state, which the exception held, is gone.
     raise diagnose.explain(arm, store, failure)
   finally:
     store.close()
+
+
+class _BestLost(Exception):
+  """The checkpoint with the best weights is damaged.
+
+  Args:
+    step: its step.
+  """
+
+  def __init__(self, step: int, why: str):
+    super().__init__(why)
+    self.step = step
 
 
 class _Turns:
@@ -125,7 +143,9 @@ class _Turns:
       arm.folder,
       also=arm.also,
       run=arm.run,
+      title=arm.title,
       resume_from=step if restored else None,
+      warn=arm.progress.line,
     )
     if restored:
       arm.progress.line(f"{arm.title}: resumed at step {step}")
@@ -217,6 +237,8 @@ class _Turns:
 
   def _save(self, state: Any, step: int) -> None:
     diagnose.check_state(state, step)
+    # A run that goes on from this state keeps the lines up to it.
+    self._writer.flush()
     due = self._pace.evaluates(step)
     self._store.save(
       state,
@@ -232,9 +254,12 @@ class _Turns:
     if self._arm.stage.config.use == "best":
       best = self._store.best()
       if best is not None and best != step:
-        state, manifest = self._store.restore(
-          best, program.abstract, program.shardings
-        )
+        try:
+          state, manifest = self._store.restore(
+            best, program.abstract, program.shardings
+          )
+        except store_lib.Damaged as e:
+          raise _BestLost(best, str(e)) from e
         self._scores = self._arm.evaluate(self._judged(state))
         step = int(manifest["step"])
     return Ended(self._judged(state), step, self._score(), self._scores)
