@@ -4,27 +4,20 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import random
 import signal
-import subprocess
-import sys
 import time
 
-from etils import epath
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.loop import pair
+from tests.loop import pair, runs
 from tsjax import config, main
-from tsjax.checkpoint import store as store_lib
 from tsjax.config import spec
 from tsjax.core import errors
 from tsjax.loop import arm, experiment
-from tsjax.report import progress, writers
-
-STAGES = ("teacher", "student")
+from tsjax.report import progress
 
 
 class Killed(BaseException):
@@ -45,36 +38,6 @@ def at_turn(turn, error=None):
   return stop_requested
 
 
-def arms(workdir, stage):
-  """The folders of a stage's arms."""
-  return sorted(
-    p.parent
-    for p in pathlib.Path(workdir).glob(f"{stage}/seed_*/**/checkpoints")
-  )
-
-
-def outcome(workdir, stages=STAGES):
-  """What a run came to: checksums of final states, results, metric lines."""
-  found = {}
-  for stage in stages:
-    record = json.loads(
-      (pathlib.Path(workdir) / stage / "seed_0" / "result.json").read_text()
-    )
-    del record["seconds"]
-    found[stage] = {"result.json": record}
-    for folder in arms(workdir, stage):
-      store = store_lib.Store(folder / "checkpoints")
-      manifest = store.manifest(max(store.steps()))
-      store.close()
-      found[stage][folder.name] = {
-        "step": manifest["step"],
-        "position": manifest["position"],
-        "checksums": manifest["checksums"],
-        "lines": writers.read(epath.Path(folder / "metrics.jsonl")),
-      }
-  return found
-
-
 @dataclasses.dataclass(frozen=True)
 class Undisturbed:
   """A run to which nothing happened."""
@@ -92,8 +55,8 @@ def undisturbed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed")
     run = experiment.fit(pair.get_config(argument), workdir)
     return Undisturbed(
-      outcome(workdir),
-      {stage: pair.leaves(run.variables(stage, 0)) for stage in STAGES},
+      runs.outcome(workdir),
+      {stage: pair.leaves(run.variables(stage, 0)) for stage in runs.STAGES},
     )
 
   return make
@@ -101,7 +64,7 @@ def undisturbed(tmp_path_factory):
 
 def assert_only_lines_differ(found, expected):
   """A stop writes a line of the training until then; the rest is the same."""
-  for stage in STAGES:
+  for stage in runs.STAGES:
     assert found[stage].keys() == expected[stage].keys()
     for name, ours in found[stage].items():
       theirs = dict(expected[stage][name])
@@ -135,7 +98,7 @@ def test_a_run_that_is_stopped_ends_with_the_same_bits(
   assert len(set(steps)) > 2 and steps[0] == 0
   experiment.fit(pair.get_config(argument), tmp_path)
   expected = undisturbed(argument).outcome
-  assert_only_lines_differ(outcome(tmp_path), expected)
+  assert_only_lines_differ(runs.outcome(tmp_path), expected)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +117,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(
     with pytest.raises(Killed):
       run.fit()
   experiment.fit(pair.get_config(argument), tmp_path)
-  assert outcome(tmp_path) == undisturbed(argument).outcome
+  assert runs.outcome(tmp_path) == undisturbed(argument).outcome
 
 
 # Orbax leaves futures behind whose reading failed.
@@ -167,7 +130,7 @@ def test_a_damaged_checkpoint_costs_time_and_no_bits(
   )
   with pytest.raises(Killed):
     run.fit()
-  (folder,) = arms(tmp_path, "teacher")
+  (folder,) = runs.arms(tmp_path, "teacher")
   for path in (folder / "checkpoints" / "16" / "state").rglob("d/*"):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -177,19 +140,19 @@ def test_a_damaged_checkpoint_costs_time_and_no_bits(
   said = capsys.readouterr().err
   assert "passed over a checkpoint" in said
   assert "resumed at step 8" in said
-  assert outcome(tmp_path) == undisturbed().outcome
+  assert runs.outcome(tmp_path) == undisturbed().outcome
 
 
 def test_batches_from_the_host_give_the_same_bits(undisturbed, tmp_path):
   c = pair.get_config()
   c.data.on_device_mib = 0
   experiment.fit(c, tmp_path)
-  assert outcome(tmp_path) == undisturbed().outcome
+  assert runs.outcome(tmp_path) == undisturbed().outcome
 
 
 def test_one_and_four_steps_of_a_dispatch_agree(undisturbed):
   one, four = undisturbed().variables, undisturbed("dispatch=4").variables
-  for stage in STAGES:
+  for stage in runs.STAGES:
     for x, y in zip(one[stage], four[stage], strict=True):
       np.testing.assert_allclose(x, y, atol=1e-5)
 
@@ -227,7 +190,7 @@ def test_sigterm_saves_and_ends_with_75(
     assert "resumed at step 11" in capsys.readouterr().err
   finally:
     signal.signal(signal.SIGTERM, handler)
-  assert_only_lines_differ(outcome(tmp_path), undisturbed().outcome)
+  assert_only_lines_differ(runs.outcome(tmp_path), undisturbed().outcome)
 
 
 def best_config(steps=32):
@@ -273,10 +236,12 @@ def test_the_best_weights_outlive_restarts(tmp_path):
 def test_a_damaged_best_is_trained_again(tmp_path, where, capsys):
   run = experiment.fit(best_config(), tmp_path)
   expected = run.record("teacher", 0)
-  before = outcome(tmp_path, ("teacher",))
+  before = runs.outcome(tmp_path, ("teacher",))
   # As a run that was killed just before it wrote what it came to.
   (tmp_path / "teacher" / "seed_0" / "result.json").unlink()
-  best = arms(tmp_path, "teacher")[0] / "checkpoints" / str(expected["step"])
+  best = (
+    runs.arms(tmp_path, "teacher")[0] / "checkpoints" / str(expected["step"])
+  )
   for path in best.glob(where):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -287,7 +252,7 @@ def test_a_damaged_best_is_trained_again(tmp_path, where, capsys):
     x for x in capsys.readouterr().err.splitlines() if "trained again" in x
   ]
   assert f"checkpoints/{expected['step']}: " in line
-  assert outcome(tmp_path, ("teacher",)) == before
+  assert runs.outcome(tmp_path, ("teacher",)) == before
 
 
 def test_damaged_lines_are_left_out_with_a_line(tmp_path, capsys):
@@ -297,7 +262,7 @@ def test_damaged_lines_are_left_out_with_a_line(tmp_path, capsys):
   )
   with pytest.raises(Killed):
     run.fit()
-  path = arms(tmp_path, "teacher")[0] / "metrics.jsonl"
+  path = runs.arms(tmp_path, "teacher")[0] / "metrics.jsonl"
   text = path.read_text()
   path.write_text(text.replace('"loss": 2.', '"loss": 3.', 1))
   assert path.read_text() != text
@@ -321,7 +286,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tmp_path):
     " good checkpoint: none; lower learning_rate, or set clip"
   )
   # What was spoilt is not saved.
-  (folder,) = arms(tmp_path, "teacher")
+  (folder,) = runs.arms(tmp_path, "teacher")
   assert not list((folder / "checkpoints").iterdir())
 
 
@@ -337,54 +302,16 @@ def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path):
     errors.UserError, match="the gradient is not finite at step 1, though"
   ):
     experiment.fit(c, tmp_path)
-  assert not list((arms(tmp_path, "teacher")[0] / "checkpoints").iterdir())
-
-
-class Started:
-  """`tsjax fit` in a process of its own."""
-
-  def __init__(self, workdir, cache):
-    self.since = time.time()
-    self.workdir = workdir
-    environment = os.environ | {
-      "JAX_COMPILATION_CACHE_DIR": str(cache),
-      "XLA_FLAGS": "",
-      "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    self.process = subprocess.Popen(
-      [
-        sys.executable,
-        "-m",
-        "tsjax",
-        "fit",
-        f"--config={pair.__file__}:steps=40,save=10,slow",
-        f"--workdir={workdir}",
-      ],
-      env=environment,
-      stderr=subprocess.PIPE,
-      stdout=subprocess.DEVNULL,
-      text=True,
-    )
-
-  def wait_until_it_trains(self):
-    while self.process.poll() is None:
-      files = self.workdir.glob("*/seed_0/*/metrics.jsonl")
-      if any(f.stat().st_mtime > self.since for f in files):
-        return
-      time.sleep(0.01)
-
-  def end(self):
-    _, said = self.process.communicate(timeout=240)
-    return self.process.returncode, said
+  assert not list((runs.arms(tmp_path, "teacher")[0] / "checkpoints").iterdir())
 
 
 @pytest.fixture(scope="module")
 def slow_run(tmp_path_factory):
   """A run in a process of its own that is left alone, and its cache."""
   folder = tmp_path_factory.mktemp("slow")
-  code, said = Started(folder / "run", folder / "cache").end()
+  code, said = runs.Started(folder / "run", folder / "cache").end()
   assert code == 0, said
-  return outcome(folder / "run"), folder / "cache"
+  return runs.outcome(folder / "run"), folder / "cache"
 
 
 @pytest.mark.slow
@@ -395,7 +322,7 @@ def test_a_process_killed_five_times_ends_with_the_same_bits(
   moments = random.Random(0)
   killed = 0
   while killed < 5:
-    started = Started(tmp_path, cache)
+    started = runs.Started(tmp_path, cache)
     started.wait_until_it_trains()
     time.sleep(moments.uniform(0.0, 1.5))
     started.process.kill()
@@ -405,23 +332,23 @@ def test_a_process_killed_five_times_ends_with_the_same_bits(
       break
     killed += 1
   assert killed > 2  # Else the machine is too fast for the moments above.
-  code, said = Started(tmp_path, cache).end()
+  code, said = runs.Started(tmp_path, cache).end()
   assert code == 0, said
-  assert outcome(tmp_path) == expected
+  assert runs.outcome(tmp_path) == expected
   assert (tmp_path / "report" / "index.html").exists()
 
 
 @pytest.mark.slow
 def test_a_process_asked_to_end_saves_and_goes_on(slow_run, tmp_path):
   expected, cache = slow_run
-  started = Started(tmp_path, cache)
+  started = runs.Started(tmp_path, cache)
   started.wait_until_it_trains()
   time.sleep(0.7)
   started.process.terminate()
   code, said = started.end()
   assert code == 75, said
   assert "saved at step" in said and "Traceback" not in said
-  code, said = Started(tmp_path, cache).end()
+  code, said = runs.Started(tmp_path, cache).end()
   assert code == 0, said
   assert "resumed at step" in said
-  assert_only_lines_differ(outcome(tmp_path), expected)
+  assert_only_lines_differ(runs.outcome(tmp_path), expected)
