@@ -6,6 +6,7 @@ The value of a case is that of the step: values and mask to one mean.
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import inspect
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -41,6 +42,60 @@ def only_labels():
   given = labelled()
   del given["teacher"]
   return given
+
+
+def vectors():
+  """Features of two widths."""
+  return {"student": normal(3, BATCH, 5), "teacher": normal(4, BATCH, 8)}
+
+
+def same_vectors():
+  return {"student": normal(3, BATCH, 5), "teacher": normal(4, BATCH, 5)}
+
+
+def maps():
+  """Two taps of each side, of one resolution and width."""
+  return {
+    "student": (normal(5, BATCH, 4, 4, 3), normal(6, BATCH, 2, 2, 5)),
+    "teacher": (normal(7, BATCH, 4, 4, 3), normal(8, BATCH, 2, 2, 5)),
+  }
+
+
+def one_map():
+  return {name: taps[0] for name, taps in maps().items()}
+
+
+def other_map():
+  """Maps that differ in resolution and channels."""
+  return {
+    "student": normal(5, BATCH, 4, 4, 3),
+    "teacher": normal(6, BATCH, 2, 2, 5),
+  }
+
+
+def tokens():
+  return {
+    "student": (normal(9, BATCH, 4, 6), normal(10, BATCH, 4, 6)),
+    "teacher": (normal(11, BATCH, 4, 6), normal(12, BATCH, 4, 6)),
+  }
+
+
+def states():
+  return {name: taps[0] for name, taps in tokens().items()}
+
+
+def scores():
+  return {
+    "student": normal(13, BATCH, 2, 4, 4),
+    "teacher": normal(14, BATCH, 2, 4, 4),
+  }
+
+
+def queries_keys_values():
+  return {
+    side: tuple(normal(seed + i, BATCH, 4, 6) for i in range(3))
+    for side, seed in (("student", 15), ("teacher", 18))
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +169,64 @@ CASES = {
   "CurriculumTemperature/instance": Case(
     objectives.CurriculumTemperature(warmup=10, instance=True), logits
   ),
+  "similarity_preserving": Case(
+    objectives.similarity_preserving, same_vectors, couples=True
+  ),
+  "similarity_preserving/1": Case(
+    _partial(objectives.similarity_preserving, norm=1), maps, couples=True
+  ),
+  "relational": Case(objectives.relational, same_vectors, couples=True),
+  "probabilistic_transfer": Case(
+    objectives.probabilistic_transfer, same_vectors, couples=True
+  ),
+  "correlation_congruence": Case(
+    objectives.correlation_congruence, same_vectors, couples=True
+  ),
+  "correlation_congruence/norm": Case(
+    _partial(objectives.correlation_congruence, distance="norm"),
+    same_vectors,
+    couples=True,
+  ),
+  "correlation_congruence/consecutive": Case(
+    _partial(objectives.correlation_congruence, kernel="consecutive"),
+    same_vectors,
+    couples=True,
+    ordered=True,
+  ),
+  "neuron_selectivity": Case(objectives.neuron_selectivity, one_map),
+  "neuron_selectivity/gaussian": Case(
+    _partial(objectives.neuron_selectivity, kernel="gaussian"), one_map
+  ),
+  "inter_channel_correlation": Case(
+    objectives.inter_channel_correlation, one_map
+  ),
+  "flow_of_solution": Case(objectives.flow_of_solution, maps),
+  "flow_of_solution/column_norm": Case(
+    _partial(
+      objectives.flow_of_solution, distance="column_norm", pool="largest"
+    ),
+    maps,
+  ),
+  "token_similarity": Case(objectives.token_similarity, tokens),
+  "singular_vectors": Case(objectives.singular_vectors, maps),
+  "attention_mse": Case(objectives.attention_mse, scores),
+  "attention_cross_entropy": Case(
+    objectives.attention_cross_entropy, scores, zero=False
+  ),
+  "attention_relations": Case(
+    _partial(objectives.attention_relations, heads=3), queries_keys_values
+  ),
+  "hidden_mse": Case(objectives.hidden_mse, states),
+  "hidden_cosine": Case(objectives.hidden_cosine, states),
+  "patient": Case(objectives.patient, tokens),
+  "HiddenStates": Case(
+    objectives.HiddenStates(measure="cosine"), states, zero=False
+  ),
+  "Hint": Case(objectives.Hint(resolution="pool"), other_map, zero=False),
+  "attention_transfer": Case(objectives.attention_transfer, maps),
+  "attention_transfer/norm": Case(
+    _partial(objectives.attention_transfer, distance="norm"), one_map
+  ),
 }
 
 
@@ -149,6 +262,11 @@ def as_mean(values: Any, mask: jax.Array) -> metrics.Mean:
   return metrics.Mean.of(values, mask)
 
 
+def _takes_mask(loss: Any) -> bool:
+  called = loss.__call__ if isinstance(loss, nn.Module) else loss
+  return "mask" in inspect.signature(called).parameters
+
+
 @functools.cache
 def compiled(name: str) -> tuple[Callable[..., Any], Any]:
   """`(given, mask, variables) -> Answer`, and the variables."""
@@ -156,7 +274,7 @@ def compiled(name: str) -> tuple[Callable[..., Any], Any]:
 
   def answer(student, given, mask, variables):
     given = {**given, "student": student}
-    if case.couples:
+    if _takes_mask(case.loss):
       given["mask"] = mask
     if isinstance(case.loss, nn.Module):
       kept = [k for k in variables if k != "params"]
@@ -178,7 +296,7 @@ def compiled(name: str) -> tuple[Callable[..., Any], Any]:
   variables = {}
   if isinstance(case.loss, nn.Module):
     given = cast(case.make(), jnp.float32)
-    if case.couples:
+    if _takes_mask(case.loss):
       given["mask"] = jnp.ones(BATCH, bool)
     variables = jax.jit(case.loss.init)(jax.random.key(0), **given)
     variables = jax.tree.map(np.asarray, dict(variables))

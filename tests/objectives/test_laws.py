@@ -105,6 +105,16 @@ def test_examples_are_valued_one_by_one(name):
     np.testing.assert_allclose(a[3:], b[:3], rtol=1e-4, atol=1e-6)
 
 
+@where(lambda case: case.couples)
+def test_a_masked_batch_is_the_batch_without_what_is_masked(name):
+  given = cases.CASES[name].make()
+  kept = np.arange(BATCH) < BATCH - 2
+  masked = cases.evaluate(name, given, kept)
+  alone = cases.evaluate(name, mapped(given, lambda x: x[kept]), kept[kept])
+  np.testing.assert_allclose(masked.value, alone.value, rtol=1e-5)
+  assert masked.count == alone.count == BATCH - 2
+
+
 @every
 def test_degenerate_input_has_finite_values_and_gradients(name):
   given = cases.CASES[name].make()

@@ -93,7 +93,66 @@ def taid(student, teacher):
   return np.mean(kl(softmax(between), softmax(student)))
 
 
+def relations(student, teacher, heads=3):
+  """MiniLMv2, equations 4 to 6, with loops."""
+  total = 0.0
+  for s, t in zip(student, teacher):
+    batch, length, _ = s.shape
+    for b in range(batch):
+      for h in range(heads):
+        rows = []
+        for x in (t, s):
+          own = x[b].reshape(length, heads, -1)[:, h]
+          rows.append(softmax(own @ own.T / np.sqrt(own.shape[-1])))
+        total += kl(*rows).sum() / (heads * length * batch)
+  return total
+
+
+def channels(student, teacher):
+  """ICKD, equations 2 to 4."""
+  values = []
+  for s, t in zip(student, teacher):
+    grams = []
+    for x in (s, t):
+      x = x.reshape(-1, x.shape[-1])
+      gram = x.T @ x
+      grams.append(gram / np.linalg.norm(gram, axis=1, keepdims=True))
+    values.append(((grams[0] - grams[1]) ** 2).sum() / len(grams[0]) ** 2)
+  return np.mean(values)
+
+
+def gaussian_selectivity(student, teacher):
+  values = []
+  for s, t in zip(student, teacher):
+    s, t = (
+      (x / np.linalg.norm(x, axis=0)).T
+      for x in (y.reshape(-1, y.shape[-1]) for y in (s, t))
+    )
+
+    def squared(a, b):
+      return ((a[:, None] - b[None]) ** 2).sum(-1)
+
+    scale = 2 * squared(s, t).mean()
+    kernels = [
+      np.exp(-squared(a, b) / scale).mean() for a, b in ((s, s), (t, t), (s, t))
+    ]
+    values.append(kernels[0] + kernels[1] - 2 * kernels[2])
+  return np.mean(values)
+
+
+def congruence(student, teacher, gamma=0.4):
+  kernels = [
+    np.exp(-2 * gamma) * (1 + 2 * gamma * g + (2 * gamma) ** 2 / 2 * g**2)
+    for g in (x @ x.T for x in (student, teacher))
+  ]
+  return ((kernels[0] - kernels[1]) ** 2).mean()
+
+
 EXPECTED = {
+  "attention_relations": relations,
+  "inter_channel_correlation": channels,
+  "neuron_selectivity/gaussian": gaussian_selectivity,
+  "correlation_congruence": congruence,
   "reverse_kl": lambda student, teacher: np.mean(
     4 * kl(softmax(student, 2), softmax(teacher, 2))
   ),

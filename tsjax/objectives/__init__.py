@@ -4,6 +4,17 @@ What a loss reads it names in its signature: `student`, `teacher`, `target`,
 `mask`, `temperature`. It neither averages nor weighs.
 """
 
+from tsjax.objectives.attention import (
+  attention_cross_entropy,
+  attention_mse,
+  attention_relations,
+)
+from tsjax.objectives.channels import (
+  flow_of_solution,
+  inter_channel_correlation,
+  neuron_selectivity,
+  token_similarity,
+)
 from tsjax.objectives.consistency import pseudo_labels
 from tsjax.objectives.correlation import dist
 from tsjax.objectives.decoupled import (
@@ -13,6 +24,12 @@ from tsjax.objectives.decoupled import (
   virtual_teacher,
 )
 from tsjax.objectives.features import Hint, attention_transfer
+from tsjax.objectives.hidden import (
+  HiddenStates,
+  hidden_cosine,
+  hidden_mse,
+  patient,
+)
 from tsjax.objectives.labels import (
   binary_cross_entropy,
   cross_entropy,
@@ -36,28 +53,54 @@ from tsjax.objectives.paths import (
   interpolated_teacher,
 )
 from tsjax.objectives.ranking import hinge_ranking, logistic_ranking
+from tsjax.objectives.relations import (
+  correlation_congruence,
+  probabilistic_transfer,
+  relational,
+  relational_angle,
+  relational_distance,
+  similarity_preserving,
+)
+from tsjax.objectives.singular import singular_vectors
 from tsjax.objectives.top_k import soft_targets_top_k
 from tsjax.objectives.vocabularies import student_top_k, universal_logits
 
 __all__ = [
   "CurriculumTemperature",
+  "HiddenStates",
   "Hint",
   "Taid",
+  "attention_cross_entropy",
+  "attention_mse",
+  "attention_relations",
   "attention_transfer",
   "binary_cross_entropy",
   "binary_soft_targets",
+  "correlation_congruence",
   "cross_entropy",
   "decoupled",
   "dist",
+  "flow_of_solution",
   "generalised_jsd",
+  "hidden_cosine",
+  "hidden_mse",
   "hinge_ranking",
+  "inter_channel_correlation",
   "interpolated_teacher",
   "logistic_ranking",
   "logit_mse",
   "minifinetuning",
+  "neuron_selectivity",
   "normalised",
+  "patient",
+  "probabilistic_transfer",
   "pseudo_labels",
+  "relational",
+  "relational_angle",
+  "relational_distance",
   "reverse_kl",
+  "similarity_preserving",
+  "singular_vectors",
   "skew_kl",
   "skew_reverse_kl",
   "soft_targets",
@@ -67,6 +110,7 @@ __all__ = [
   "standardised_soft_targets",
   "student_top_k",
   "tempered_cross_entropy",
+  "token_similarity",
   "total_variation",
   "universal_logits",
   "virtual_teacher",

@@ -1,12 +1,11 @@
 """Losses between intermediate values."""
 
-from collections.abc import Sequence
-
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tsjax.core import errors, precision
+from tsjax.core import errors
+from tsjax.objectives import alignment, arrays
 
 
 class Hint(nn.Module):
@@ -17,7 +16,12 @@ class Hint(nn.Module):
   student's and stay out of it.
 
   Source: Romero et al. 2015, FitNets (1412.6550), equation 3.
+
+  Attributes:
+    resolution: "same", or "pool": the finer of the two is averaged down.
   """
+
+  resolution: str = "same"
 
   @nn.compact
   def __call__(self, student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -26,39 +30,41 @@ class Hint(nn.Module):
     Raises:
       UserError: the shapes differ in more than the channels.
     """
-    if student.shape[:-1] != teacher.shape[:-1]:
-      raise errors.UserError(
-        f"Hint: student tap {student.shape} and teacher tap {teacher.shape}"
-        " differ in more than channels; choose taps of one resolution"
-      )
-    student = precision.at_least_float32(student)
+    ((student, teacher),) = alignment.pairs(
+      "Hint", student, teacher, self.resolution
+    )
     projected = nn.Dense(
       teacher.shape[-1], param_dtype=student.dtype, name="projection"
     )(student)
-    error = jnp.square(projected - precision.at_least_float32(teacher))
+    error = jnp.square(projected - teacher)
     return error.mean(axis=tuple(range(1, error.ndim)))
 
 
 def attention_transfer(
-  student: jax.Array | Sequence[jax.Array],
-  teacher: jax.Array | Sequence[jax.Array],
+  student: alignment.Taps,
+  teacher: alignment.Taps,
   *,
   power: float = 2.0,
+  distance: str = "mean_squared",
+  resolution: str = "same",
 ) -> jax.Array:
-  """Squared distance of the normalised spatial maps of activity.
+  """Distance of the normalised spatial maps of activity (AT).
 
   The map of a feature is the mean over channels of |x|^power, flattened and
-  scaled to length 1; the value is the mean over positions of the squared
-  difference, summed over pairs of taps. (The paper sums over positions and
-  weighs with beta / 2; the mean is the authors' code, and the usual weight of
-  1000 belongs to it.)
+  scaled to length 1; the value is summed over pairs of taps.
 
-  Source: Zagoruyko and Komodakis 2017 (1612.03928), section 3.1.
+  - "mean_squared": the mean over positions of the squared difference: the
+    authors' code, to which the usual weight of 1000 belongs.
+  - "norm": the length of the difference: the paper, weighed there by beta / 2.
+
+  Source: Zagoruyko and Komodakis 2017 (1612.03928), section 3.1, equation 2.
 
   Args:
     student: `[batch, height, width, channels]`, or a tuple of such.
     teacher: as many, each with the student's height and width.
     power: p, at least 1.
+    distance: by name.
+    resolution: "same", or "pool": the finer of two maps is averaged down.
 
   Returns:
     `[batch]`, at least float32.
@@ -66,33 +72,23 @@ def attention_transfer(
   Raises:
     UserError: unequal numbers of taps, unequal resolutions, or no positions.
   """
-  student = student if isinstance(student, Sequence) else (student,)
-  teacher = teacher if isinstance(teacher, Sequence) else (teacher,)
-  if len(student) != len(teacher):
-    raise errors.UserError(
-      f"attention_transfer: {len(student)} student taps and {len(teacher)}"
-      " teacher taps; name as many"
-    )
+  name = "attention_transfer"
+  arrays.one_of(f"{name}: distance", distance, ("mean_squared", "norm"))
   total = 0.0
-  for s, t in zip(student, teacher, strict=True):
-    if s.shape[:-1] != t.shape[:-1]:
-      raise errors.UserError(
-        f"attention_transfer: student tap {s.shape} and teacher tap {t.shape}"
-        " differ in more than channels; choose taps of one resolution"
-      )
+  for s, t in alignment.pairs(name, student, teacher, resolution):
     if s.ndim < 3:
       raise errors.UserError(
         f"attention_transfer: tap {s.shape} has no positions; choose one of"
         " shape [batch, height, width, channels]"
       )
-    difference = _activity(s, power) - _activity(t, power)
-    total += jnp.square(difference).mean(axis=-1)
+    squared = jnp.square(_activity(s, power) - _activity(t, power))
+    if distance == "norm":
+      total += arrays.root(squared.sum(axis=-1))
+    else:
+      total += squared.mean(axis=-1)
   return total
 
 
 def _activity(x: jax.Array, power: float) -> jax.Array:
-  x = jnp.abs(precision.at_least_float32(x)) ** power
-  flat = x.mean(axis=-1).reshape(x.shape[0], -1)
-  # The gradient of a norm at an all-zero map is not finite; this one is 0.
-  squared = jnp.sum(jnp.square(flat), axis=-1, keepdims=True)
-  return flat * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
+  x = jnp.abs(x) ** power
+  return arrays.unit(x.mean(axis=-1).reshape(x.shape[0], -1))
