@@ -231,7 +231,7 @@ EDITS = {
   " config.term(spec(objectives.Hint), student_tap='stage_1/output',"
   " teacher_tap='hidden_1/output')": (
     "config.stages.student: Hint: student tap (16, 4, 4, 8) and teacher tap"
-    " (16, 8) differ in more than channels; choose taps of one resolution"
+    " (16, 8) have not the same axes; choose taps of one kind"
   ),
   # Devices.
   "c.mesh.data = 3; c.mesh.fsdp = 1": (

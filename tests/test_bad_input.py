@@ -1,12 +1,12 @@
 """Every mistake costs its maker one line, and before anything is written."""
 
-import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 
+from etils import epath
 import numpy as np
 import pytest
 
@@ -15,6 +15,7 @@ from tests import bad_input_commands as more_cases
 from tsjax import main
 from tsjax.config import loading
 from tsjax.loop import arm
+from tsjax.report import writers
 
 EDITS = cases.EDITS | more_cases.EDITS
 COMMANDS = cases.COMMANDS | more_cases.COMMANDS
@@ -171,8 +172,10 @@ def test_folder_is_refused(folder, told, tmp_path):
 def test_folder_of_another_config_is_refused(told, tmp_path):
   config = loading.load(str(tmp_path / "mine.py"))
   (tmp_path / "run").mkdir()
-  (tmp_path / "run" / "run.json").write_text(
-    json.dumps({"config": loading.as_json(config)})
+  writers.write_json(
+    epath.Path(tmp_path / "run" / "run.json"),
+    {"config": loading.as_json(config)},
+    checked=True,
   )
   assert (
     "TMP/run/run.json: config.stages.teacher.learning_rate was 0.001 and is"

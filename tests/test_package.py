@@ -35,6 +35,7 @@ def test_extras_exist(project):
   assert set(extras) == {
     "test",
     "prepare",
+    "gcs",
     "tables",
     "hugging_face",
     "wandb",

@@ -31,7 +31,7 @@ def outcome(workdir, stages=STAGES):
     record = json.loads(
       (pathlib.Path(workdir) / stage / "seed_0" / "result.json").read_text()
     )
-    del record["seconds"]
+    del record["seconds"], record["checksum"]
     found[stage] = {"result.json": record}
     for folder in arms(workdir, stage):
       store = store_lib.Store(folder / "checkpoints")
@@ -49,10 +49,11 @@ def outcome(workdir, stages=STAGES):
 class Started:
   """`tsjax fit` in a process of its own."""
 
-  def __init__(self, workdir, cache):
+  def __init__(self, workdir, cache, **environment):
     self.since = time.time()
     self.workdir = workdir
-    environment = os.environ | {
+    environment = os.environ | environment
+    environment |= {
       "JAX_COMPILATION_CACHE_DIR": str(cache),
       "XLA_FLAGS": "",
       "PYTHONPATH": os.pathsep.join(sys.path),

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+import importlib.util
 import logging
 import os
 import pathlib
@@ -80,6 +81,7 @@ def check_workdir(name: str) -> None:
   if not name:
     raise errors.UserError("--workdir= is empty: name a folder")
   if "://" in name:
+    _check_store(name)
     return
   path = pathlib.Path(name).expanduser().absolute()
   there = next(p for p in (path, *path.parents) if os.path.lexists(p))
@@ -90,6 +92,22 @@ def check_workdir(name: str) -> None:
   else:
     return
   raise errors.UserError(f"--workdir={name}: {why}; name another folder")
+
+
+def _check_store(name: str) -> None:
+  """Refuses an object store for which the library is missing."""
+  known = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
+  scheme = name.partition("://")[0]
+  if scheme not in known:
+    raise errors.UserError(
+      f"--workdir={name}: {scheme}:// is not known; use a folder, gs://, s3://"
+      " or az://"
+    )
+  if importlib.util.find_spec(known[scheme]) is None:
+    raise errors.UserError(
+      f"--workdir={name}: {scheme}:// needs {known[scheme]}; pip install"
+      f" {known[scheme]}"
+    )
 
 
 class StopOnSignal:

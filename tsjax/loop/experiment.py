@@ -164,6 +164,12 @@ class Experiment:
         state, _ = store.restore(
           record["step"], built.program.abstract, built.program.shardings
         )
+      except store_lib.Damaged as e:
+        path = self._record_path(stage, seed)
+        raise errors.UserError(
+          f"{e}; remove {path} and start the run again: the stage goes on from"
+          " the checkpoint before"
+        ) from e
       finally:
         store.close()
       self._memory[stage, seed] = built.end_variables(state)
@@ -177,7 +183,9 @@ class Experiment:
         f"{path}: stage {stage!r} has not ended for seed {seed}; run `fit`"
         " with the same config and workdir first"
       )
-    return writers.read_json(path, needs=("learning_rate", "step"))
+    return writers.read_json(
+      path, needs=("learning_rate", "step"), checked=True
+    )
 
   def folder(self, stage: str, seed: int, rate: float) -> epath.Path:
     """Where an arm writes."""
@@ -281,7 +289,8 @@ class Experiment:
         },
         "seconds": time.monotonic() - started,
       }
-      writers.write_json(self._record_path(name, seed), record)
+      path = self._record_path(name, seed)
+      writers.write_json(path, record, checked=True)
       progress.line(chosen.summary(name, seed, record))
 
   def _feed(self, built: stage_lib.Stage, seed: int) -> feed_lib.Feed:

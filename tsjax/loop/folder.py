@@ -43,7 +43,7 @@ def check(workdir: epath.Path, config: Any) -> None:
   path = workdir / "run.json"
   if not path.exists():
     return
-  before = writers.read_json(path, needs=("config",))["config"]
+  before = writers.read_json(path, needs=("config",), checked=True)["config"]
   for key, was, now in differences(before, config, "config"):
     if key.split(".")[1] not in _free(config):
       raise errors.UserError(
@@ -68,6 +68,7 @@ def claim(workdir: epath.Path, config: Any, command: str) -> None:
       "versions": results.versions(),
       "device": results.device(),
     },
+    checked=True,
   )
 
 
