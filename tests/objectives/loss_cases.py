@@ -98,6 +98,41 @@ def queries_keys_values():
   }
 
 
+def other_channels():
+  """Two taps whose channels differ."""
+  return {
+    "student": (normal(5, BATCH, 4, 4, 2), normal(6, BATCH, 2, 2, 3)),
+    "teacher": (normal(7, BATCH, 4, 4, 3), normal(8, BATCH, 2, 2, 5)),
+  }
+
+
+def factors():
+  """Maps of one resolution and other channels."""
+  return {
+    "student": normal(5, BATCH, 4, 4, 2),
+    "teacher": normal(6, BATCH, 4, 4, 3),
+  }
+
+
+def indexed():
+  return {**vectors(), "index": np.array([3, 0, 7, 8, 1, 5])}
+
+
+def indexed_labels():
+  return {**indexed(), "target": np.array([0, 1, 0, 2, 1, 2])}
+
+
+def views():
+  return {
+    "student": normal(21, BATCH, 3, 5),
+    "teacher": normal(22, BATCH, 3, 5),
+  }
+
+
+def labelled_views():
+  return {**views(), "target": np.array([0, 1, 4, 2, 3, 2])}
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
   """A loss with its inputs and laws.
@@ -221,6 +256,55 @@ CASES = {
   "patient": Case(objectives.patient, tokens),
   "HiddenStates": Case(
     objectives.HiddenStates(measure="cosine"), states, zero=False
+  ),
+  "activation_boundaries": Case(
+    objectives.activation_boundaries, maps, zero=False
+  ),
+  "ActivationBoundaries": Case(
+    objectives.ActivationBoundaries(), other_channels, zero=False, couples=True
+  ),
+  "overhaul": Case(_partial(objectives.overhaul, margins=(-0.5, -1.0)), maps),
+  "Overhaul": Case(
+    objectives.Overhaul(), other_channels, zero=False, couples=True
+  ),
+  "factor_transfer": Case(objectives.factor_transfer, one_map),
+  "factor_transfer/factor": Case(
+    _partial(objectives.factor_transfer, over="factor", p=2.0), one_map
+  ),
+  "FactorTransfer": Case(objectives.FactorTransfer(), factors, zero=False),
+  "VariationalInformation": Case(
+    objectives.VariationalInformation(resolution="pool"),
+    other_map,
+    zero=False,
+    positive=False,
+  ),
+  "MaskedGeneration": Case(
+    objectives.MaskedGeneration(), factors, zero=False, ordered=True
+  ),
+  "hierarchical_context": Case(objectives.hierarchical_context, maps),
+  "Review": Case(objectives.Review(), other_channels, zero=False, couples=True),
+  "ContrastiveRepresentation": Case(
+    objectives.ContrastiveRepresentation(examples=10, negatives=4, width=8),
+    indexed,
+    zero=False,
+    couples=True,
+  ),
+  "ContrastiveRepresentationByClass": Case(
+    objectives.ContrastiveRepresentationByClass(
+      examples=10, negatives=4, width=8
+    ),
+    indexed_labels,
+    zero=False,
+    couples=True,
+  ),
+  "self_supervised_similarities": Case(
+    objectives.self_supervised_similarities, views, couples=True
+  ),
+  "transformed_soft_targets": Case(
+    objectives.transformed_soft_targets, labelled_views, couples=True
+  ),
+  "SelfSupervisedSimilarities": Case(
+    objectives.SelfSupervisedSimilarities(), views, zero=False, couples=True
   ),
   "Hint": Case(objectives.Hint(resolution="pool"), other_map, zero=False),
   "attention_transfer": Case(objectives.attention_transfer, maps),

@@ -1,12 +1,14 @@
-"""Hint and attention transfer: laws, published values, degenerate maps."""
+"""Losses between features: published values, what is learned, what refused."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from tsjax import objectives
 from tsjax.core import errors
+from tsjax.objectives import activations, connectors, review
 
 attention_transfer = jax.jit(
   objectives.attention_transfer, static_argnames="power"
@@ -198,3 +200,186 @@ def test_hint_refuses_another_resolution():
     objectives.Hint().init(
       jax.random.key(0), jnp.ones((2, 8, 8, 3)), jnp.ones((2, 4, 4, 3))
     )
+
+
+@pytest.mark.parametrize(
+  "module",
+  [
+    objectives.ActivationBoundaries(),
+    objectives.FactorTransfer(),
+    objectives.VariationalInformation(),
+    objectives.MaskedGeneration(),
+    objectives.Overhaul(),
+  ],
+  ids=lambda module: type(module).__name__,
+)
+def test_learned_terms_take_any_channels_and_refuse_another_resolution(module):
+  student, teacher = jnp.ones((2, 4, 4, 3)), jnp.ones((2, 4, 4, 5))
+  jax.eval_shape(module.init, jax.random.key(0), student, teacher)
+  with pytest.raises(errors.UserError, match="resolution='pool'"):
+    module.init(jax.random.key(0), student[:, :2, :2], teacher)
+  pool = module.clone(resolution="pool")
+  jax.eval_shape(pool.init, jax.random.key(0), student[:, :2, :2], teacher)
+
+
+def test_margins_are_the_mean_of_all_negative_values_so_far():
+  module = objectives.Overhaul(batch_norm=False)
+  rng = np.random.RandomState(0)
+  student = jnp.asarray(rng.randn(4, 2, 2, 3), jnp.float32)
+  batches = [rng.randn(4, 2, 2, 3) for _ in range(2)]
+  mask = np.array([True, True, True, False])
+  variables = module.init(
+    jax.random.key(0), student, jnp.asarray(batches[0], jnp.float32)
+  )
+
+  @jax.jit
+  def step(variables, teacher):
+    mean, changed = module.apply(
+      variables, student, teacher, mask=jnp.asarray(mask), mutable=["memory"]
+    )
+    return mean, {**variables, **changed}
+
+  for batch in batches:
+    mean, variables = step(variables, jnp.asarray(batch, jnp.float32))
+  seen = np.concatenate([b[mask].reshape(-1, 3) for b in batches])
+  margins = [column[column < 0].mean() for column in seen.T]
+  memory = variables["memory"]
+  np.testing.assert_allclose(
+    memory["negative_0"] / memory["count_0"], margins, rtol=1e-5
+  )
+  # The second batch was compared with the margins of both.
+  maps = jax.device_get(variables["params"]["connector_0"]["map"])
+  projected = np.asarray(student) @ maps["kernel"] + maps["bias"]
+  target = np.maximum(batches[1], margins)
+  partial = (projected > target) | (target > 0)
+  expected = (partial * (projected - target) ** 2)[mask].sum() / 3 / 1000
+  np.testing.assert_allclose(mean.value(), expected, rtol=1e-4)
+
+
+def test_the_margin_of_a_norm_is_the_mean_below_zero():
+  scale, bias = jnp.asarray([1.0, -2.0, 0.1]), jnp.asarray([0.0, 1.0, 5.0])
+  margins = activations.margin_of_norm(scale, bias)
+  drawn = np.random.RandomState(0).randn(400_000)
+  for s, b, margin in zip((1.0, 2.0), (0.0, 1.0), margins[:2]):
+    values = s * drawn + b
+    np.testing.assert_allclose(margin, values[values < 0].mean(), rtol=1e-2)
+  # Hardly anything is below 0: three deviations.
+  np.testing.assert_allclose(margins[2], -0.3, rtol=1e-6)
+
+
+def test_the_student_does_not_move_the_paraphraser():
+  module = objectives.FactorTransfer(reconstruction=0.0)
+  rng = np.random.RandomState(0)
+  student, teacher = (
+    jnp.asarray(rng.randn(2, 4, 4, c), jnp.float32) for c in (3, 5)
+  )
+  variables = module.init(jax.random.key(0), student, teacher)
+
+  def gradient(module):
+    return jax.jit(
+      jax.grad(lambda p: module.apply({"params": p}, student, teacher).mean())
+    )(variables["params"])
+
+  alone = gradient(module)
+  sizes = {
+    name: max(np.abs(g).max() for g in layer.values())
+    for name, layer in alone.items()
+  }
+  for name, size in sizes.items():
+    assert (size > 0) == name.startswith("translator"), name
+  both = gradient(objectives.FactorTransfer())
+  assert np.abs(both["decoder_0"]["kernel"]).max() > 0
+  np.testing.assert_allclose(
+    both["translator_0"]["kernel"], alone["translator_0"]["kernel"], rtol=1e-5
+  )
+
+
+def test_variance_is_learned_for_each_channel():
+  module = objectives.VariationalInformation()
+  rng = np.random.RandomState(0)
+  student, teacher = (
+    jnp.asarray(rng.randn(2, 4, c), jnp.float32) for c in (3, 5)
+  )
+  variables = module.init(jax.random.key(0), student, teacher)
+  params = variables["params"]
+  assert params["scale"].shape == (5,)
+  x = np.asarray(student)
+  for i in range(3):
+    x = np.maximum(x, 0) if i else x
+    x = x @ params[f"regressor_{i}"]["kernel"]
+  expected = 0.5 * ((x - np.asarray(teacher)) ** 2 / 5.0 + np.log(5.0))
+  np.testing.assert_allclose(
+    module.apply(variables, student, teacher),
+    expected.mean((1, 2)),
+    rtol=1e-5,
+  )
+
+
+def test_positions_are_masked_anew_in_every_step():
+  module = objectives.MaskedGeneration(masked=0.5)
+  rng = np.random.RandomState(0)
+  student, teacher = (
+    jnp.asarray(rng.randn(2, 6, 6, c), jnp.float32) for c in (3, 3)
+  )
+  variables = module.init(jax.random.key(0), student, teacher)
+  assert "align" not in variables["params"]
+
+  @jax.jit
+  def step(variables):
+    values, changed = module.apply(
+      variables, student, teacher, mutable=["memory"]
+    )
+    return values, {**variables, **changed}
+
+  first, later = step(variables)
+  np.testing.assert_array_equal(step(variables)[0], first)
+  assert (step(later)[0] != first).all()
+  summed = module.clone(reduction="sum").apply(
+    variables, student, teacher, mutable=["memory"]
+  )[0]
+  np.testing.assert_allclose(summed, 108 * first, rtol=1e-5)
+
+
+def test_review_takes_pooled_features_and_other_resolutions():
+  module = objectives.Review()
+  student = (jnp.ones((2, 8, 8, 3)), jnp.ones((2, 4, 4, 6)), jnp.ones((2, 9)))
+  teacher = (jnp.ones((2, 7, 7, 4)), jnp.ones((2, 4, 4, 8)), jnp.ones((2, 5)))
+  variables = jax.eval_shape(module.init, jax.random.key(0), student, teacher)
+  shapes = jax.tree.map(jnp.shape, variables["params"])
+  assert shapes["map_0"]["map"]["kernel"] == (1, 1, 3, 9)[2:]
+  assert shapes["out_0"]["map"]["kernel"] == (3, 3, 9, 4)
+  assert "attention_0" in shapes
+  assert "attention_2" not in shapes
+  with pytest.raises(errors.UserError, match="3 student taps and 2 teacher"):
+    module.init(jax.random.key(0), student, teacher[:2])
+
+
+@pytest.mark.parametrize(("length", "size"), [(4, 8), (8, 4), (4, 7), (7, 3)])
+def test_resizing_is_pytorch_s_nearest(length, size):
+  x = np.random.RandomState(0).randn(2, length, length, 3).astype(np.float32)
+  expected = torch.nn.functional.interpolate(
+    torch.from_numpy(x.transpose(0, 3, 1, 2)), (size, size), mode="nearest"
+  )
+  np.testing.assert_array_equal(
+    review.resized(jnp.asarray(x), (size, size)),
+    expected.numpy().transpose(0, 2, 3, 1),
+  )
+
+
+def test_connectors_normalise_by_the_valid_examples():
+  x = np.random.RandomState(0).randn(5, 4, 3).astype(np.float32)
+  mask = np.array([True, True, True, False, False])
+  module = connectors.Connector(2)
+  variables = module.init(jax.random.key(0), jnp.asarray(x))
+  found = module.apply(variables, jnp.asarray(x), jnp.asarray(mask))
+  mapped = x[mask] @ variables["params"]["map"]["kernel"]
+  expected = torch.nn.functional.batch_norm(
+    torch.from_numpy(np.array(mapped)).transpose(1, 2),
+    None,
+    None,
+    training=True,
+  )
+  np.testing.assert_allclose(
+    found[mask], expected.transpose(1, 2).numpy(), atol=1e-5
+  )
+  np.testing.assert_array_equal(found[~mask], 0)

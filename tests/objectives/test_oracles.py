@@ -4,6 +4,8 @@ Numbers and definitions are those of ../shared/oracles/losses.json, where each
 names its source; the comments below repeat it.
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +90,53 @@ def _hint(x):
   eye = jnp.eye(6, dtype=x["a1"].dtype)
   kept = {"projection": {"kernel": eye, "bias": 0 * eye[0]}}
   return objectives.Hint().apply({"params": kept}, x["a1"], x["b1"]).mean()
+
+
+def _contrasted(x):
+  """CRD, twice, with the memories as they are after the first."""
+  dtype = x["fs"].dtype
+  module = objectives.ContrastiveRepresentation(
+    examples=20, negatives=4, width=8
+  )
+  maps = {}
+  for i, side in enumerate(("student", "teacher")):
+    weight, bias = normal(50 + 2 * i, 8, 16), normal(51 + 2 * i, 8)
+    maps[side] = {
+      "kernel": jnp.asarray(0.3 * weight.T, dtype),
+      "bias": jnp.asarray(0.3 * bias, dtype),
+    }
+  bound = 1 / np.sqrt(8 / 3)
+  memories = {
+    f"bank_{side}": jnp.asarray(
+      np.random.RandomState(seed).rand(20, 8) * 2 * bound - bound, dtype
+    )
+    for side, seed in (("student", 60), ("teacher", 61))
+  }
+  partners = 8 + np.random.RandomState(62).randint(0, 12, (8, 4))
+  index = jnp.arange(8, dtype=jnp.int32)
+  partners = jnp.concatenate(
+    [index[:, None], jnp.asarray(partners, jnp.int32)], axis=1
+  )
+  variables = module.init(
+    jax.random.key(0), x["fs"], x["ft"], index, partners=partners
+  )
+  variables = {
+    "params": maps,
+    "memory": {**variables["memory"], **memories},
+  }
+  values = []
+  for _ in range(2):
+    mean, changed = module.apply(
+      variables,
+      x["fs"],
+      x["ft"],
+      index,
+      partners=partners,
+      mutable=["memory"],
+    )
+    variables = {**variables, **changed}
+    values.append(mean.value())
+  return values
 
 
 def _decoupled(alpha, beta):
@@ -242,6 +291,18 @@ ORACLES = {
   ),
   "svd": (0.1354118320201678, _two_maps(objectives.singular_vectors)),
   "hint": (1.9759554260782437, _hint),
+  "factor_transfer": (0.06475546641880789, _map(objectives.factor_transfer)),
+  "activation_boundaries": (
+    2.2367178002968178,
+    _two_maps(objectives.activation_boundaries),
+  ),
+  "crd_call1": (17.9814952410241, lambda x: _contrasted(x)[0]),
+  "crd_call2": (20.689429293755317, lambda x: _contrasted(x)[1]),
+  # mdistiller.
+  "review_hcl": (
+    2.5271367284426827,
+    _two_maps(objectives.hierarchical_context),
+  ),
   # torchdistill, which divides by the batch of 4 once more.
   "inter_channel_correlation": (
     0.031996411223421846,
@@ -324,3 +385,9 @@ def test_value_in_float32(name):
   found = value(function, "float32")
   assert found.dtype == np.float32
   np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_every_value_of_the_file_is_here(shared):
+  told = json.loads((shared / "oracles" / "losses.json").read_text())["values"]
+  here = {name: number for name, (number, _) in {**ORACLES, **NARROW}.items()}
+  assert here == {name: entry["value"] for name, entry in told.items()}

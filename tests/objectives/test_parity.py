@@ -148,7 +148,28 @@ def congruence(student, teacher, gamma=0.4):
   return ((kernels[0] - kernels[1]) ** 2).mean()
 
 
+def overhaul(student, teacher):
+  """mdistiller's feat_loss, with its weights of layers."""
+  total = 0.0
+  for weight, margin, s, t in zip((0.5, 1), (-0.5, -1.0), student, teacher):
+    parts = np.where((s > margin) & (t <= margin), (s - margin) ** 2, 0)
+    between = (s > t) & (t > margin) & (t <= 0)
+    parts += np.where(between | (t > 0), (s - t) ** 2, 0)
+    total += weight * parts.reshape(len(s), -1).sum(1).mean() / 1000
+  return total
+
+
+def paraphrase(student, teacher):
+  values = []
+  for s, t in zip(student, teacher):
+    s, t = (x.ravel() / np.linalg.norm(x) for x in (s, t))
+    values.append(np.mean((s - t) ** 2))
+  return np.mean(values)
+
+
 EXPECTED = {
+  "overhaul": overhaul,
+  "factor_transfer/factor": paraphrase,
   "attention_relations": relations,
   "inter_channel_correlation": channels,
   "neuron_selectivity/gaussian": gaussian_selectivity,

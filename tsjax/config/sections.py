@@ -210,7 +210,7 @@ def stage(**values: Any) -> config_dict.ConfigDict:
 
 
 # What a term hands to its loss by name; none of it belongs in the loss's spec.
-READS = ("student", "teacher", "target", "mask", "temperature")
+READS = ("student", "teacher", "target", "index", "mask", "temperature")
 
 
 def pull(**values: Any) -> config_dict.ConfigDict:

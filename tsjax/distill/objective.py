@@ -101,6 +101,8 @@ def arguments(
         f" {errors.nearest(term.target, batch)}"
       )
     given["target"] = batch[term.target]
+  if "index" in term.reads:
+    given["index"] = batch["index"]
   if "mask" in term.reads:
     given["mask"] = _mask(term, batch)
   if "temperature" in term.reads:

@@ -4,6 +4,12 @@ What a loss reads it names in its signature: `student`, `teacher`, `target`,
 `mask`, `temperature`. It neither averages nor weighs.
 """
 
+from tsjax.objectives.activations import (
+  ActivationBoundaries,
+  Overhaul,
+  activation_boundaries,
+  overhaul,
+)
 from tsjax.objectives.attention import (
   attention_cross_entropy,
   attention_mse,
@@ -16,6 +22,10 @@ from tsjax.objectives.channels import (
   token_similarity,
 )
 from tsjax.objectives.consistency import pseudo_labels
+from tsjax.objectives.contrast import (
+  ContrastiveRepresentation,
+  ContrastiveRepresentationByClass,
+)
 from tsjax.objectives.correlation import dist
 from tsjax.objectives.decoupled import (
   decoupled,
@@ -23,7 +33,9 @@ from tsjax.objectives.decoupled import (
   normalised,
   virtual_teacher,
 )
+from tsjax.objectives.factors import FactorTransfer, factor_transfer
 from tsjax.objectives.features import Hint, attention_transfer
+from tsjax.objectives.generative import MaskedGeneration, VariationalInformation
 from tsjax.objectives.hidden import (
   HiddenStates,
   hidden_cosine,
@@ -61,15 +73,31 @@ from tsjax.objectives.relations import (
   relational_distance,
   similarity_preserving,
 )
+from tsjax.objectives.review import Review, hierarchical_context
+from tsjax.objectives.self_supervised import (
+  SelfSupervisedSimilarities,
+  self_supervised_similarities,
+  transformed_soft_targets,
+)
 from tsjax.objectives.singular import singular_vectors
 from tsjax.objectives.top_k import soft_targets_top_k
 from tsjax.objectives.vocabularies import student_top_k, universal_logits
 
 __all__ = [
+  "ActivationBoundaries",
+  "ContrastiveRepresentation",
+  "ContrastiveRepresentationByClass",
   "CurriculumTemperature",
+  "FactorTransfer",
   "HiddenStates",
   "Hint",
+  "MaskedGeneration",
+  "Overhaul",
+  "Review",
+  "SelfSupervisedSimilarities",
   "Taid",
+  "VariationalInformation",
+  "activation_boundaries",
   "attention_cross_entropy",
   "attention_mse",
   "attention_relations",
@@ -80,10 +108,12 @@ __all__ = [
   "cross_entropy",
   "decoupled",
   "dist",
+  "factor_transfer",
   "flow_of_solution",
   "generalised_jsd",
   "hidden_cosine",
   "hidden_mse",
+  "hierarchical_context",
   "hinge_ranking",
   "inter_channel_correlation",
   "interpolated_teacher",
@@ -92,6 +122,7 @@ __all__ = [
   "minifinetuning",
   "neuron_selectivity",
   "normalised",
+  "overhaul",
   "patient",
   "probabilistic_transfer",
   "pseudo_labels",
@@ -99,6 +130,7 @@ __all__ = [
   "relational_angle",
   "relational_distance",
   "reverse_kl",
+  "self_supervised_similarities",
   "similarity_preserving",
   "singular_vectors",
   "skew_kl",
@@ -112,6 +144,7 @@ __all__ = [
   "tempered_cross_entropy",
   "token_similarity",
   "total_variation",
+  "transformed_soft_targets",
   "universal_logits",
   "virtual_teacher",
 ]
