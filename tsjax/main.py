@@ -6,9 +6,9 @@ import importlib
 import sys
 from typing import Any
 
+from tsjax.commands import running
 from tsjax.core import errors
 
-FINISHED, FAILED = 0, 1
 # What a person types -> the module of `tsjax.commands`.
 COMMANDS = {
   "fit": "fit",
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except errors.UserError as e:
     # One line, whatever a message quotes.
     print("tsjax: error:", *str(e).split(), file=sys.stderr)
-    return FAILED
+    return running.FAILED
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -63,7 +63,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   options = parser.parse_args(plain)
   if options.name is None:
     parser.print_help()
-    raise SystemExit(FINISHED)
+    raise SystemExit(running.FINISHED)
   if overrides and not options.command.READS_CONFIG:
     raise errors.UserError(
       f"--config.{overrides[0]}: `tsjax {options.name}` reads no config"

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-import sys
 
 from tsjax.commands import running
 
@@ -30,7 +29,6 @@ def run(
   """Runs the command and returns its exit code."""
   running.check_workdir(options.workdir)
   from tsjax.config import loading
-  from tsjax.loop import arm
 
   running.prepare()
   config = loading.load(options.config, overrides)
@@ -40,10 +38,8 @@ def run(
     config = label_study.expand(
       config, **label_study.parse(options.label_study)
     )
-  try:
-    stop = running.StopOnSignal()
-    running.experiment(options, config, argv, stop_requested=stop).fit()
-  except arm.Stopped as e:
-    print(f"tsjax: {e}; start again with the same command", file=sys.stderr)
-    return running.AGAIN
-  return running.FINISHED
+  return running.until_stopped(
+    lambda stop: running.experiment(
+      options, config, argv, stop_requested=stop
+    ).fit()
+  )

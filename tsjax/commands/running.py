@@ -1,12 +1,13 @@
 """What commands that load a config or open a run's folder have in common."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import importlib.util
 import logging
 import os
 import pathlib
 import signal
+import sys
 from typing import Any
 
 from tsjax.core import errors
@@ -108,6 +109,18 @@ def _check_store(name: str) -> None:
       f"--workdir={name}: {scheme}:// needs {known[scheme]}; pip install"
       f" {known[scheme]}"
     )
+
+
+def until_stopped(work: Callable[["StopOnSignal"], Any]) -> int:
+  """Does work that SIGTERM may stop, and returns the exit code."""
+  from tsjax.loop import arm
+
+  try:
+    work(StopOnSignal())
+  except arm.Stopped as e:
+    print(f"tsjax: {e}; start again with the same command", file=sys.stderr)
+    return AGAIN
+  return FINISHED
 
 
 class StopOnSignal:

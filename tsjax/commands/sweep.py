@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-import sys
 
 from tsjax.commands import running
 
@@ -37,11 +36,11 @@ def run(
 ) -> int:
   """Runs the command and returns its exit code."""
   running.check_workdir(options.workdir)
-  from tsjax.loop import arm, sweep
+  from tsjax.loop import sweep
 
   running.prepare()
-  try:
-    sweep.run(
+  return running.until_stopped(
+    lambda stop: sweep.run(
       options.config,
       overrides,
       options.sweep,
@@ -49,9 +48,6 @@ def run(
       stage=options.stage,
       unequal=options.unequal,
       command=" ".join(["tsjax", *argv]),
-      stop_requested=running.StopOnSignal(),
+      stop_requested=stop,
     )
-  except arm.Stopped as e:
-    print(f"tsjax: {e}; start again with the same command", file=sys.stderr)
-    return running.AGAIN
-  return running.FINISHED
+  )

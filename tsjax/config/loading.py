@@ -30,11 +30,11 @@ def load(name: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
     UserError: no such file, no `get_config`, or an override of no known key.
   """
   path, colon, argument = name.partition(":")
-  module = _module(pathlib.Path(path))
-  if not hasattr(module, "get_config"):
+  found = module(pathlib.Path(path))
+  if not hasattr(found, "get_config"):
     raise errors.UserError(f"{path} defines no function get_config(arg)")
   try:
-    config = module.get_config(argument if colon else None)
+    config = found.get_config(argument if colon else None)
   except errors.UserError as e:
     raise errors.UserError(f"{path}{_line(e, path)}: {e}") from e
   except Exception as e:  # Whatever the file's author wrote, in one line.
@@ -94,7 +94,12 @@ def override(config: config_dict.ConfigDict, item: str) -> None:
   node[parts[-1]] = value
 
 
-def _module(path: pathlib.Path) -> Any:
+def module(path: pathlib.Path) -> Any:
+  """A config file as a module, run once for its content.
+
+  Raises:
+    UserError: no such file, or whatever it raised.
+  """
   if not path.is_file():
     is_folder = path.is_dir()
     folder = path if is_folder else path.parent
@@ -116,10 +121,10 @@ def _module(path: pathlib.Path) -> Any:
   spec = importlib.util.spec_from_file_location(module_name, path)
   if spec is None or spec.loader is None:
     raise errors.UserError(f"--config={path}: not a Python file")
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[module_name] = module
+  made = importlib.util.module_from_spec(spec)
+  sys.modules[module_name] = made
   try:
-    spec.loader.exec_module(module)
+    spec.loader.exec_module(made)
   except errors.UserError as e:
     del sys.modules[module_name]
     raise errors.UserError(f"{path}{_line(e, path)}: {e}") from e
@@ -128,7 +133,7 @@ def _module(path: pathlib.Path) -> Any:
     raise errors.UserError(
       f"{path}{_line(e, path)}: {type(e).__name__}: {_one_line(e)}"
     ) from e
-  return module
+  return made
 
 
 def _line(error: BaseException, path: str | pathlib.Path) -> str:

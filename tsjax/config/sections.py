@@ -89,7 +89,8 @@ class Stage:
   teachers: tuple[str, ...] = ()
   # More teachers by name: several earlier stages as one.
   ensembles: dict[str, Ensemble] = dataclasses.field(default_factory=dict)
-  # More teachers by name: folders of outputs that `tsjax cache` wrote.
+  # More teachers by name: folders of outputs that `tsjax cache` wrote; "{seed}"
+  # in a name stands for the run's seed.
   cached: dict[str, str] = dataclasses.field(default_factory=dict)
   # Share of the training labels that may be used, stratified and seeded.
   labels: float = 1.0

@@ -12,6 +12,13 @@ class UserError(ValueError):
   """
 
 
+class Diverged(UserError):
+  """Training came apart: a loss, a weight or an output is no number any more.
+
+  Other runs of the same data and folder may still be well.
+  """
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
   """Says what could have been meant: "did you mean 'student'?"."""
   known = sorted({str(k) for k in known})

@@ -282,7 +282,7 @@ def _finite(logits: np.ndarray, what: str) -> np.ndarray:
   bad = np.argwhere(~np.isfinite(logits))
   if len(bad):
     row, column = bad[0]
-    raise errors.UserError(
+    raise errors.Diverged(
       f"{what} are not finite: row {row}, class {column} is"
       f" {logits[row, column]} ({len(np.unique(bad[:, 0]))} of"
       f" {len(logits)} rows are bad); train with a lower learning rate or a"

@@ -142,7 +142,7 @@ def _checked(
   bad = np.argwhere(~np.isfinite(logits))
   if len(bad):
     row, column = bad[0]
-    raise errors.UserError(
+    raise errors.Diverged(
       f"the logits are not finite: row {row}, label {column} is"
       f" {logits[row, column]}; train with a lower learning rate or a wider"
       " compute dtype"

@@ -50,7 +50,7 @@ def metrics(
     )
   bad = np.flatnonzero(~np.isfinite(predictions))
   if len(bad):
-    raise errors.UserError(
+    raise errors.Diverged(
       f"the predictions are not finite: row {bad[0]} is {predictions[bad[0]]}"
       f" ({len(bad)} of {len(predictions)} rows are bad); train with a lower"
       " learning rate, or standardize the target"

@@ -85,8 +85,8 @@ def train(arm: Arm) -> Ended:
 
   Raises:
     Stopped: a stop was requested; the state is saved.
-    UserError: the loss is not finite (with where it began), or a checkpoint
-      cannot be written.
+    Diverged: the loss is not finite; says where that began.
+    UserError: a checkpoint cannot be written.
   """
   store = store_lib.Store(
     arm.folder / "checkpoints", keep=arm.keep, warn=arm.progress.line
@@ -222,7 +222,7 @@ class _Turns:
     try:
       self._scores = self._arm.evaluate(variables)
     except errors.UserError as e:
-      raise errors.UserError(f"{self._arm.title}, step {step}: {e}") from e
+      raise type(e)(f"{self._arm.title}, step {step}: {e}") from e
     # The line of a checkpoint's own step was written before the checkpoint.
     if step != self._resumed_at:
       self._writer.write("validation", step, self._scores)

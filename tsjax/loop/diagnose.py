@@ -83,7 +83,7 @@ def check_state(state: Any, step: int) -> None:
 
 def explain(
   arm: "arm_lib.Arm", store: store_lib.Store, failure: NotFinite
-) -> errors.UserError:
+) -> errors.Diverged:
   """Says in one line what was not finite, where first, and what remains."""
   # A write that failed leaves the checkpoint before it.
   with contextlib.suppress(errors.UserError):
@@ -114,7 +114,7 @@ def explain(
   if good:
     kept = f"step {start}, from which the next start goes on"
   remedy = remedy or "lower learning_rate, or set clip"
-  return errors.UserError(
+  return errors.Diverged(
     f"{arm.title}: {told}; last good checkpoint: {kept}; {remedy}"
   )
 

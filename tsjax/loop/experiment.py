@@ -1,6 +1,7 @@
 """The stages of a run in order, every seed and arm, and what they came to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import pathlib
 import shlex
 import sys
@@ -107,8 +108,8 @@ class Experiment:
       arm.Stopped: a stop was requested and everything is saved.
     """
     told = progress_lib.Progress(0)
-    with self._lock:
-      self.train()
+    with self._hold():
+      self._train()
       told.line("evaluating the test split")
       with jax.default_matmul_precision(self.parts.matmul_precision):
         self.results = results_lib.collect(self)
@@ -124,9 +125,15 @@ class Experiment:
         config, or training failed.
       arm.Stopped: a stop was requested and everything is saved.
     """
-    folder_lib.check(self.workdir, self._json)
-    with self._lock:
+    with self._hold():
       self._train()
+
+  @contextlib.contextmanager
+  def _hold(self) -> Iterator[None]:
+    """The folder is this run's; one that is not stays as it is."""
+    self.check_folder()
+    with self._lock:
+      yield
 
   def _train(self) -> None:
     folder_lib.claim(self.workdir, self._json, self.command)

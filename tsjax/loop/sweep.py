@@ -123,7 +123,7 @@ def _assignments(path: str, sweeps: Sequence[str]) -> list[dict[str, Any]]:
   if sweeps:
     return grid.from_flags(sweeps)
   file = path.partition(":")[0]
-  module = loading._module(pathlib.Path(file))
+  module = loading.module(pathlib.Path(file))
   if not hasattr(module, "sweep"):
     raise errors.UserError(
       f"{file} defines no function sweep(): write one, or give --sweep"
@@ -288,9 +288,7 @@ def _train(
   try:
     made.train()
     records = [made.record(stage, seed) for seed in made.run.seeds]
-  except errors.UserError as e:
-    if not _is_of_the_training(e):
-      raise
+  except errors.Diverged as e:
     say(f"point {point.name} failed and is left out: {e}")
     return found | {"failed": " ".join(str(e).split())}
   _link(made.workdir, homes)
@@ -302,12 +300,6 @@ def _train(
     f" ({time.monotonic() - begun:.0f}s)"
   )
   return found
-
-
-def _is_of_the_training(error: errors.UserError) -> bool:
-  """Whether it came apart, and not the folder, the disk or the data."""
-  told = str(error)
-  return "last good checkpoint" in told or "not finite" in told
 
 
 def _link(workdir: epath.Path, homes: Mapping[str, epath.Path]) -> None:

@@ -44,8 +44,8 @@ class Watch:
         },
       ),
       program.placement,
-      program._example,
-      program._teachers,
+      program.example,
+      program.taught,
     )
     # Its shapes were found in an order of their own.
     self._order.clear()

@@ -64,12 +64,12 @@ class Program:
   ):
     self.structure = structure
     self.placement = placement
-    self._example, self._teachers = dict(example), dict(teachers)
+    self.example, self.taught = dict(example), dict(teachers)
     if weights is None:
       weights = jax.eval_shape(
-        functools.partial(initial.weights, structure, self._example),
+        functools.partial(initial.weights, structure, self.example),
         jax.ShapeDtypeStruct((), jnp.uint32),
-        self._teachers,
+        self.taught,
       )
     boxed = jax.eval_shape(
       functools.partial(initial.with_optimizer, structure), weights
@@ -82,15 +82,13 @@ class Program:
 
   def init(self, seed: int) -> state_lib.TrainState:
     """The state before the first step, made where it will live."""
-    teachers = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, x.dtype), self._teachers
-    )
+    teachers = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.taught)
     return self._compiled_init(jnp.uint32(seed), teachers)
 
   @functools.cached_property
   def _compiled_init(self) -> Callable[..., state_lib.TrainState]:
     def plain(seed: jax.Array, teachers: Any) -> state_lib.TrainState:
-      weights = initial.weights(self.structure, self._example, seed, teachers)
+      weights = initial.weights(self.structure, self.example, seed, teachers)
       return nn.meta.unbox(initial.with_optimizer(self.structure, weights))
 
     # It runs once: a CPU compiles it in a fifth of the time at this level, to
